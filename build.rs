@@ -1,0 +1,17 @@
+//! Compiles the protos to Rust and embeds their descriptor set for reflection, without `protoc`.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const PROTO_ROOT: &str = "proto";
+const PROTO_FILE: &str = "proto/atoti/queryhistory/v1/query_history.proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={PROTO_ROOT}");
+    let descriptors = protox::compile([PROTO_FILE], [PROTO_ROOT])?;
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out_dir.join("descriptor_set.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,2 @@
+//! The program: see `atoti_grpc_bridge::cli`.
+fn main() {}
