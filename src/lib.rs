@@ -1,2 +1,4 @@
 //! x
+pub mod atoti;
+pub mod config;
 pub mod proto;

@@ -4,7 +4,14 @@
 
 /// Package `atoti.queryhistory.v1`.
 pub mod queryhistory {
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::doc_markdown, clippy::disallowed_methods, reason = "generated")]
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::doc_markdown,
+        clippy::disallowed_methods,
+        reason = "generated"
+    )]
     tonic::include_proto!("atoti.queryhistory.v1");
 }
 

@@ -1,2 +1,2 @@
 //! The suite.
-fn main(){}
+fn main() {}

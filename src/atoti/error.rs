@@ -1,0 +1,230 @@
+//! Facts about requests that did not succeed, without judgement, and how the HTTP client's errors are read.
+
+use std::{error::Error as StdError, fmt, io, time::Duration};
+
+use super::answer::Shape;
+
+/// An operation that did not succeed.
+///
+/// [`Debug`](fmt::Debug) shows everything and is for debug logs only; what may be shown at `info` is in the public
+/// fields, which hold nothing that Atoti or the network put there.
+#[derive(Debug, thiserror::Error)]
+#[error("{fact:?}")]
+pub struct Error {
+    /// What happened, last.
+    pub fact: Fact,
+    /// Requests made, 1 or more; 0 when none was worth making.
+    pub attempts: u32,
+    /// Whether bytes of the request may have left. `false` is certain.
+    pub request_sent: bool,
+    /// An earlier attempt may have reached Atoti, and its answer was lost or refused.
+    pub answer_lost: bool,
+    /// What the body of the answer looked like.
+    pub shape: Shape,
+    /// The class of the cause, for the operator.
+    pub cause: Cause,
+}
+
+impl Error {
+    /// Atoti answered a read with something else than it should.
+    pub(super) fn malformed(attempts: u32, why: &dyn fmt::Display) -> Self {
+        Self {
+            fact: Fact::MalformedBody,
+            attempts,
+            request_sent: true,
+            answer_lost: false,
+            shape: Shape::Json,
+            cause: Cause { class: "body is not what it should be", detail: why.to_string() },
+        }
+    }
+
+    /// Atoti's answer was a 404.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.fact, Fact::Refused(Refusal { status: 404, .. }))
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A whole answer whose status is not a success.
+    Refused(Refusal),
+    /// Success by its status, but an HTML page: a login form, a proxy's greeting.
+    Html,
+    /// Success, but its JSON cannot be read.
+    MalformedBody,
+    /// Success, but the connection broke before the body was complete.
+    BodyTruncated,
+    /// Success, but the body is longer than is read.
+    ResponseTooLarge,
+    /// No connection: refused, unreachable, or not in time.
+    ConnectFailed,
+    /// The host name could not be resolved.
+    DnsFailed,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The certificate, or the name in it, was rejected.
+    TlsUntrusted,
+    /// The connection ended before the head of an answer.
+    ConnectionLost,
+    /// What came is not HTTP/1.1.
+    Protocol,
+    /// No answer in time, after the request had been sent.
+    TimedOut,
+    /// The caller's deadline was over before anything was sent.
+    DeadlineBeforeSend,
+}
+
+/// An answer whose status is not a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// It redirects towards a login page.
+    pub to_login: bool,
+    /// When to come back, from `Retry-After`.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A bare status.
+    #[must_use]
+    pub const fn of(status: u16) -> Self {
+        Self { status, to_login: false, retry_after: None }
+    }
+}
+
+impl Fact {
+    /// Whether the fact alone proves that no byte of the request left.
+    pub(super) fn precludes_sending(self) -> bool {
+        match self {
+            Self::ConnectFailed
+            | Self::DnsFailed
+            | Self::TlsFailed
+            | Self::TlsUntrusted
+            | Self::DeadlineBeforeSend => true,
+            Self::Refused(_)
+            | Self::Html
+            | Self::MalformedBody
+            | Self::BodyTruncated
+            | Self::ResponseTooLarge
+            | Self::ConnectionLost
+            | Self::Protocol
+            | Self::TimedOut => false,
+        }
+    }
+}
+
+/// Why, for the operator.
+#[derive(Debug)]
+pub struct Cause {
+    /// From a fixed set of texts: may be logged at any level.
+    pub class: &'static str,
+    /// May hold what Atoti or the network put there: debug logs only.
+    detail: String,
+}
+
+impl Cause {
+    pub(super) const fn of(class: &'static str) -> Self {
+        Self { class, detail: String::new() }
+    }
+
+    pub(super) fn detailed(class: &'static str, detail: String) -> Self {
+        Self { class, detail }
+    }
+}
+
+/// For debug logs only.
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.class, self.detail.escape_debug())
+    }
+}
+
+/// Reads the failure of a request before the head of its answer arrived.
+pub(super) fn classify(error: reqwest::Error) -> (Fact, Cause) {
+    // The URL holds the host and the id.
+    let error = error.without_url();
+    let (fact, class) = if error.is_connect() { connect(&error) } else { exchange(&error) };
+    (fact, Cause::detailed(class, full_text(&error)))
+}
+
+fn connect(error: &reqwest::Error) -> (Fact, &'static str) {
+    if error.is_timeout() {
+        return (Fact::ConnectFailed, "connect timeout");
+    }
+    if error.is_dns() {
+        return (Fact::DnsFailed, "host name not resolved");
+    }
+    if let Some(tls) = cause::<rustls::Error>(error) {
+        return tls_failure(tls);
+    }
+    let kind = cause::<io::Error>(error).map(io::Error::kind);
+    match kind {
+        // A TCP connect cannot end early or carry invalid data: that was the TLS handshake.
+        Some(io::ErrorKind::UnexpectedEof) => (Fact::TlsFailed, "connection closed in the TLS handshake"),
+        Some(io::ErrorKind::InvalidData) => (Fact::TlsFailed, "TLS handshake failed"),
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+            (Fact::TlsFailed, "connection reset in the TLS handshake")
+        }
+        Some(io::ErrorKind::ConnectionRefused) => (Fact::ConnectFailed, "connection refused"),
+        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+            (Fact::ConnectFailed, "host or network unreachable")
+        }
+        _ => (Fact::ConnectFailed, "connect failed"),
+    }
+}
+
+fn tls_failure(error: &rustls::Error) -> (Fact, &'static str) {
+    use rustls::CertificateError as Bad;
+
+    match error {
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            (Fact::TlsUntrusted, "certificate from an unknown issuer")
+        }
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            (Fact::TlsUntrusted, "certificate expired")
+        }
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            (Fact::TlsUntrusted, "certificate not valid for the host name")
+        }
+        rustls::Error::InvalidCertificate(_) => (Fact::TlsUntrusted, "certificate rejected"),
+        rustls::Error::AlertReceived(_) => (Fact::TlsFailed, "server refused the TLS handshake"),
+        _ => (Fact::TlsFailed, "TLS handshake failed"),
+    }
+}
+
+fn exchange(error: &reqwest::Error) -> (Fact, &'static str) {
+    match cause::<hyper::Error>(error) {
+        Some(http) if http.is_parse() => (Fact::Protocol, "answer is not HTTP/1.1"),
+        Some(http) if http.is_incomplete_message() => {
+            (Fact::ConnectionLost, "connection closed before the answer")
+        }
+        Some(http) if http.is_user() => (Fact::DeadlineBeforeSend, "deadline over before sending"),
+        Some(_) => (Fact::ConnectionLost, "connection broke before the answer"),
+        None => (Fact::ConnectionLost, "request failed before the answer"),
+    }
+}
+
+/// The chain of causes.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| next_cause(*error))
+}
+
+/// What lies behind an error. `io::Error` is looked into, as its `source` skips the very error it wraps.
+fn next_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+/// The first cause of a type.
+fn cause<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn full_text(error: &reqwest::Error) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

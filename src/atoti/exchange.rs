@@ -1,0 +1,179 @@
+//! One attempt: a request out, an answer in, all of it bounded in time and size.
+
+use std::{pin::pin, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use jiff::Timestamp;
+use reqwest::{Client, Request, Response};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::{
+    answer::{self, BodyEnd, Expected, Shape},
+    error::{Cause, Error, Fact, classify},
+    gate::Gate,
+};
+
+/// With less time than this, a request is not worth sending: its answer would come too late.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
+/// How long the body of an answer to a write is waited for once its head, the answer proper, is there.
+const WRITE_BODY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How an operation is to be carried out.
+pub(super) struct Exchange<'a> {
+    pub(super) expected: Expected,
+    pub(super) bounds: Bounds,
+    /// Bytes of body that are read at most.
+    pub(super) body_cap: usize,
+    /// For writes.
+    pub(super) gate: Option<&'a Gate>,
+}
+
+/// When things must be over.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// Nothing is sent after this.
+    pub(super) begin_by: Instant,
+    /// What has been sent is given up at this.
+    pub(super) end_by: Instant,
+    pub(super) per_attempt: Duration,
+}
+
+impl Bounds {
+    /// Whether a repeat after a pause would still be worth it.
+    pub(super) fn leave_room_for(&self, pause: Duration) -> bool {
+        Instant::now() + pause + SHORTEST_ATTEMPT < self.begin_by
+    }
+}
+
+/// An attempt that failed.
+pub(super) struct Failed {
+    pub(super) fact: Fact,
+    pub(super) shape: Shape,
+    pub(super) cause: Cause,
+}
+
+impl Failed {
+    const fn new(fact: Fact, class: &'static str) -> Self {
+        Self { fact, shape: Shape::Empty, cause: Cause::of(class) }
+    }
+}
+
+impl Exchange<'_> {
+    /// Makes the attempt and yields the body of a success.
+    pub(super) async fn attempt(&self, http: &Client, request: Request) -> Result<Bytes, Failed> {
+        let now = Instant::now();
+        let end_by = self.bounds.end_by.min(now + self.bounds.per_attempt);
+        if now + SHORTEST_ATTEMPT > self.bounds.begin_by {
+            return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over before sending"));
+        }
+        let url = request.url().clone();
+        let response = self.head(http, request, end_by).await?;
+        self.read(&url, response, end_by).await
+    }
+
+    /// What became of the operation as a whole.
+    pub(super) fn error(&self, failed: Failed, attempts: u32, answer_lost: bool) -> Error {
+        let attempts = if matches!(failed.fact, Fact::DeadlineBeforeSend) { attempts - 1 } else { attempts };
+        let request_sent = answer_lost || self.was_sent(&failed);
+        let Failed { fact, shape, cause } = failed;
+        Error { fact, attempts, request_sent, answer_lost, shape, cause }
+    }
+
+    /// Whether bytes of the request may have left, after a failed attempt.
+    pub(super) fn was_sent(&self, failed: &Failed) -> bool {
+        match self.gate {
+            Some(gate) => gate.was_sent(),
+            None => !failed.fact.precludes_sending(),
+        }
+    }
+
+    async fn head(&self, http: &Client, request: Request, end_by: Instant) -> Result<Response, Failed> {
+        let mut exchange = pin!(http.execute(request));
+        let decide_at = self.bounds.begin_by.min(end_by);
+        let received = match timeout_at(decide_at, &mut exchange).await {
+            Ok(received) => received,
+            Err(_) => match self.gate {
+                // Still connecting. Now it must not be sent any more, and it will not be.
+                Some(gate) if gate.close() => {
+                    return Err(if end_by < self.bounds.begin_by {
+                        Failed::new(Fact::ConnectFailed, "attempt timed out while connecting")
+                    } else {
+                        Failed::new(Fact::DeadlineBeforeSend, "deadline over while connecting")
+                    });
+                }
+                // It has been sent: carried to its end, however long its caller waits.
+                Some(_) => match timeout_at(end_by, exchange).await {
+                    Ok(received) => received,
+                    Err(_) => return Err(Failed::new(Fact::TimedOut, "no answer in time")),
+                },
+                None => return Err(Failed::new(Fact::TimedOut, "no answer in time")),
+            },
+        };
+        received.map_err(|error| {
+            let (fact, cause) = classify(error);
+            Failed { fact, shape: Shape::Empty, cause }
+        })
+    }
+
+    async fn read(&self, url: &Url, mut response: Response, end_by: Instant) -> Result<Bytes, Failed> {
+        let body_by = match self.expected {
+            Expected::Nothing => end_by.min(Instant::now() + WRITE_BODY_PATIENCE),
+            Expected::Json => end_by,
+        };
+        let (body, end) = read_body(&mut response, self.body_cap, body_by).await;
+        let (status, head) = (response.status(), response.headers());
+        answer::verdict(status, head, &body, end, self.expected, Timestamp::now()).map_err(|fact| {
+            Failed {
+                fact,
+                shape: Shape::of(head, &body),
+                cause: Cause::detailed(class_of(fact, url, head), excerpt(&body)),
+            }
+        })?;
+        Ok(body)
+    }
+}
+
+/// Reads to the end or to the cap. To the end, so that the connection can be used again.
+async fn read_body(response: &mut Response, cap: usize, by: Instant) -> (Bytes, BodyEnd) {
+    let mut body = BytesMut::new();
+    let end = loop {
+        match timeout_at(by, response.chunk()).await {
+            Ok(Ok(Some(chunk))) if body.len() + chunk.len() > cap => {
+                body.extend_from_slice(&chunk[..cap - body.len()]);
+                break BodyEnd::Capped;
+            }
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(None)) => break BodyEnd::Complete,
+            Ok(Err(_)) => break BodyEnd::Cut,
+            Err(_) => break BodyEnd::TimedOut,
+        }
+    };
+    (body.freeze(), end)
+}
+
+fn class_of(fact: Fact, url: &Url, head: &HeaderMap) -> &'static str {
+    match fact {
+        Fact::Refused(refusal) if refusal.to_login => "redirect to a login page",
+        Fact::Refused(refusal) if (300..400).contains(&refusal.status) => answer::redirect_class(url, head),
+        Fact::Refused(_) => "Atoti refused",
+        Fact::Html => "a page instead of an answer: is the base URL right?",
+        Fact::BodyTruncated => "connection broke inside the body",
+        Fact::ResponseTooLarge => "body above the cap",
+        Fact::TimedOut => "body not complete in time",
+        Fact::MalformedBody
+        | Fact::ConnectFailed
+        | Fact::DnsFailed
+        | Fact::TlsFailed
+        | Fact::TlsUntrusted
+        | Fact::ConnectionLost
+        | Fact::Protocol
+        | Fact::DeadlineBeforeSend => "unexpected",
+    }
+}
+
+fn excerpt(body: &[u8]) -> String {
+    const LENGTH: usize = 512;
+    String::from_utf8_lossy(&body[..body.len().min(LENGTH)]).into_owned()
+}

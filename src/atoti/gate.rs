@@ -1,0 +1,107 @@
+//! The gate: the certain answer to "did any byte of this request leave?".
+//!
+//! A caller whose call failed must know whether Atoti may act all the same. An HTTP client cannot say: its future may
+//! be dropped while another task is just about to write. So the request's body passes through a gate. hyper's
+//! HTTP/1.1 client asks for the body after it has put the head into its buffer and before it writes that buffer to the
+//! socket; a body never asked for means that nothing was written. Closing the gate and opening it exclude each other,
+//! so whoever closes it knows, and it stays true.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+const UNDECIDED: u8 = 0;
+const SENT: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// Decides once whether a write leaves. Clones are the same gate.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicU8>);
+
+impl Gate {
+    /// Forbids sending from now on. True: nothing has left and nothing will. False: it was too late.
+    pub fn close(&self) -> bool {
+        self.move_to(CLOSED)
+    }
+
+    /// Whether bytes of the request may have left.
+    #[must_use]
+    pub fn was_sent(&self) -> bool {
+        self.0.load(Ordering::Acquire) == SENT
+    }
+
+    /// A request body that is handed out only through this gate.
+    pub(super) fn guard(&self, body: &'static [u8]) -> reqwest::Body {
+        reqwest::Body::wrap(Guarded { gate: self.clone(), body: Some(Bytes::from_static(body)) })
+    }
+
+    /// The first to come decides; true when the gate now stands as asked.
+    fn move_to(&self, state: u8) -> bool {
+        match self.0.compare_exchange(UNDECIDED, state, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(decided) => decided == state,
+        }
+    }
+}
+
+/// The gate was closed before the request could be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the caller's deadline was over before the request was sent")]
+struct GateClosed;
+
+struct Guarded {
+    gate: Gate,
+    body: Option<Bytes>,
+}
+
+impl Body for Guarded {
+    type Data = Bytes;
+    type Error = GateClosed;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GateClosed>>> {
+        // An error here makes hyper give the connection up with the head still in its buffer.
+        if !self.gate.move_to(SENT) {
+            return Poll::Ready(Some(Err(GateClosed)));
+        }
+        Poll::Ready(self.body.take().map(|body| Ok(Frame::data(body))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_closes_or_lets_pass_but_never_both() {
+        let closed_first = Gate::default();
+        assert!(closed_first.close());
+        assert!(closed_first.close(), "closing again changes nothing");
+        assert!(!closed_first.move_to(SENT));
+        assert!(!closed_first.was_sent());
+
+        let sent_first = Gate::default();
+        assert!(sent_first.move_to(SENT));
+        assert!(sent_first.move_to(SENT), "a repeat passes too");
+        assert!(!sent_first.close());
+        assert!(sent_first.was_sent());
+    }
+}
