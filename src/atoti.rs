@@ -26,7 +26,7 @@ use url::Url;
 
 use self::{
     answer::Expected,
-    exchange::{Bounds, Exchange},
+    exchange::{Bounds, Exchange, Success},
 };
 pub use self::{
     answer::Shape,
@@ -61,8 +61,10 @@ const DISCOVERY_BODY_CAP: usize = 256 * 1024;
 pub struct Call {
     /// The allow-listed headers: credentials, trace context, request id. Nothing else of the caller's goes out.
     pub headers: HeaderMap,
-    /// Nothing is begun after this instant, and reads end by it.
-    pub answer_by: Instant,
+    /// Nothing is begun after this instant.
+    pub begin_by: Instant,
+    /// Reads end by this instant.
+    pub read_by: Instant,
     /// A write that has been sent is waited for until this instant, whether its caller still waits or not.
     pub carry_until: Instant,
     /// Whether any byte of the call's write has left.
@@ -130,7 +132,7 @@ impl Atoti {
     pub async fn cancel_query(&self, call: &Call, id: &QueryId) -> Result<Accepted, Error> {
         let exchange = Exchange {
             expected: Expected::Nothing,
-            bounds: Bounds { begin_by: call.answer_by, end_by: call.carry_until, per_attempt: self.timeout },
+            bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
             body_cap: WRITE_BODY_CAP,
             gate: Some(&call.gate),
         };
@@ -152,9 +154,9 @@ impl Atoti {
     /// Whatever kept the query from being read; a 404 when the history does not hold it.
     pub async fn get_query(&self, call: &Call, id: &QueryId) -> Result<Query, Error> {
         let exchange = self.read(call, QUERY_BODY_CAP);
-        let (attempts, body) =
+        let (attempts, Success { http_status, body }) =
             self.run(&exchange, || self.request(Method::GET, self.query_url(id), call)).await?;
-        let query = Query::from_json(&body).map_err(|why| Error::malformed(attempts, &why))?;
+        let query = Query::from_json(&body).map_err(|why| Error::malformed(attempts, http_status, &why))?;
         self.api_seen.store(true, Ordering::Relaxed);
         Ok(query)
     }
@@ -168,7 +170,7 @@ impl Atoti {
         let exchange = self.read(call, DISCOVERY_BODY_CAP);
         let discovery =
             self.run(&exchange, || self.request(Method::GET, self.url(["versions", "rest"]), call)).await;
-        match discovery.map(|(_, body)| wire::lists_api(&body, API_KEY)) {
+        match discovery.map(|(_, answer)| wire::lists_api(&answer.body, API_KEY)) {
             Ok(Some(installed)) => {
                 self.api_seen.store(installed, Ordering::Relaxed);
                 !installed
@@ -177,15 +179,15 @@ impl Atoti {
         }
     }
 
-    /// Makes an attempt, and one more where that is allowed; yields the number of attempts and the last body.
+    /// Makes an attempt, and one more where that is allowed; yields the number of attempts and the answer.
     async fn run(
         &self,
         exchange: &Exchange<'_>,
         request: impl Fn() -> Request,
-    ) -> Result<(u32, bytes::Bytes), Error> {
+    ) -> Result<(u32, Success), Error> {
         self.budget.deposit();
         let first = match exchange.attempt(&self.http, request()).await {
-            Ok(body) => return Ok((1, body)),
+            Ok(success) => return Ok((1, success)),
             Err(failed) => failed,
         };
         let pause = retry::pause();
@@ -200,7 +202,7 @@ impl Atoti {
         tracing::debug!(fact = ?first.fact, cause = %first.cause, "attempt failed; repeating once");
         tokio::time::sleep(pause).await;
         match exchange.attempt(&self.http, request()).await {
-            Ok(body) => Ok((2, body)),
+            Ok(success) => Ok((2, success)),
             Err(second) => Err(exchange.error(second, 2, answer_lost)),
         }
     }
@@ -208,7 +210,7 @@ impl Atoti {
     fn read(&self, call: &Call, body_cap: usize) -> Exchange<'static> {
         Exchange {
             expected: Expected::Json,
-            bounds: Bounds { begin_by: call.answer_by, end_by: call.answer_by, per_attempt: self.timeout },
+            bounds: Bounds { begin_by: call.read_by, end_by: call.read_by, per_attempt: self.timeout },
             body_cap,
             gate: None,
         }

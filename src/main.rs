@@ -1,2 +1,8 @@
-//! The program: see `atoti_grpc_bridge::cli`.
-fn main() {}
+//! The program. What it does is in [`atoti_grpc_bridge::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    atoti_grpc_bridge::install_crypto_provider();
+    atoti_grpc_bridge::cli::run()
+}

@@ -13,6 +13,8 @@ use super::answer::Shape;
 pub struct Error {
     /// What happened, last.
     pub fact: Fact,
+    /// The status of the answer, where there was one.
+    pub http_status: Option<u16>,
     /// Requests made, 1 or more; 0 when none was worth making.
     pub attempts: u32,
     /// Whether bytes of the request may have left. `false` is certain.
@@ -27,14 +29,29 @@ pub struct Error {
 
 impl Error {
     /// Atoti answered a read with something else than it should.
-    pub(super) fn malformed(attempts: u32, why: &dyn fmt::Display) -> Self {
+    pub(super) fn malformed(attempts: u32, http_status: u16, why: &dyn fmt::Display) -> Self {
         Self {
             fact: Fact::MalformedBody,
+            http_status: Some(http_status),
             attempts,
             request_sent: true,
             answer_lost: false,
             shape: Shape::Json,
             cause: Cause { class: "body is not what it should be", detail: why.to_string() },
+        }
+    }
+
+    /// A failure of which nothing is known but the fact.
+    #[cfg(test)]
+    pub(crate) fn unsent(fact: Fact) -> Self {
+        Self {
+            fact,
+            http_status: None,
+            attempts: 0,
+            request_sent: false,
+            answer_lost: false,
+            shape: Shape::Empty,
+            cause: Cause::of("test"),
         }
     }
 

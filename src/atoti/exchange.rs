@@ -47,22 +47,29 @@ impl Bounds {
     }
 }
 
+/// An attempt that succeeded.
+pub(super) struct Success {
+    pub(super) http_status: u16,
+    pub(super) body: Bytes,
+}
+
 /// An attempt that failed.
 pub(super) struct Failed {
     pub(super) fact: Fact,
+    pub(super) http_status: Option<u16>,
     pub(super) shape: Shape,
     pub(super) cause: Cause,
 }
 
 impl Failed {
     const fn new(fact: Fact, class: &'static str) -> Self {
-        Self { fact, shape: Shape::Empty, cause: Cause::of(class) }
+        Self { fact, http_status: None, shape: Shape::Empty, cause: Cause::of(class) }
     }
 }
 
 impl Exchange<'_> {
-    /// Makes the attempt and yields the body of a success.
-    pub(super) async fn attempt(&self, http: &Client, request: Request) -> Result<Bytes, Failed> {
+    /// Makes the attempt.
+    pub(super) async fn attempt(&self, http: &Client, request: Request) -> Result<Success, Failed> {
         let now = Instant::now();
         let end_by = self.bounds.end_by.min(now + self.bounds.per_attempt);
         if now + SHORTEST_ATTEMPT > self.bounds.begin_by {
@@ -77,8 +84,8 @@ impl Exchange<'_> {
     pub(super) fn error(&self, failed: Failed, attempts: u32, answer_lost: bool) -> Error {
         let attempts = if matches!(failed.fact, Fact::DeadlineBeforeSend) { attempts - 1 } else { attempts };
         let request_sent = answer_lost || self.was_sent(&failed);
-        let Failed { fact, shape, cause } = failed;
-        Error { fact, attempts, request_sent, answer_lost, shape, cause }
+        let Failed { fact, http_status, shape, cause } = failed;
+        Error { fact, http_status, attempts, request_sent, answer_lost, shape, cause }
     }
 
     /// Whether bytes of the request may have left, after a failed attempt.
@@ -113,11 +120,11 @@ impl Exchange<'_> {
         };
         received.map_err(|error| {
             let (fact, cause) = classify(error);
-            Failed { fact, shape: Shape::Empty, cause }
+            Failed { fact, http_status: None, shape: Shape::Empty, cause }
         })
     }
 
-    async fn read(&self, url: &Url, mut response: Response, end_by: Instant) -> Result<Bytes, Failed> {
+    async fn read(&self, url: &Url, mut response: Response, end_by: Instant) -> Result<Success, Failed> {
         let body_by = match self.expected {
             Expected::Nothing => end_by.min(Instant::now() + WRITE_BODY_PATIENCE),
             Expected::Json => end_by,
@@ -127,11 +134,12 @@ impl Exchange<'_> {
         answer::verdict(status, head, &body, end, self.expected, Timestamp::now()).map_err(|fact| {
             Failed {
                 fact,
+                http_status: Some(status.as_u16()),
                 shape: Shape::of(head, &body),
                 cause: Cause::detailed(class_of(fact, url, head), excerpt(&body)),
             }
         })?;
-        Ok(body)
+        Ok(Success { http_status: status.as_u16(), body })
     }
 }
 

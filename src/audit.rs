@@ -1,0 +1,75 @@
+//! The audit trail: one record for every attempt to cancel, refused ones included.
+//!
+//! A record is a log event with target [`TARGET`], written whatever `RUST_LOG` says. It holds who, what, why and what
+//! came of it; never credentials, never the text of a query.
+
+use std::net::SocketAddr;
+
+/// The log target of audit records.
+pub const TARGET: &str = "audit";
+
+/// One attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The RPC.
+    pub operation: &'static str,
+    /// The query, as far as its id can be written down.
+    pub query_id: &'a str,
+    /// The caller's words; empty when it gave none.
+    pub reason: &'a str,
+    /// Who called.
+    pub caller: Caller<'a>,
+    /// The request id, the caller's or the bridge's own.
+    pub request_id: &'a str,
+    /// The caller's W3C trace id.
+    pub trace_id: Option<&'a str>,
+    /// The `CancelOutcome` of a success.
+    pub outcome: Option<&'static str>,
+    /// The gRPC code.
+    pub code: &'static str,
+    /// `ErrorInfo.reason` of a failure.
+    pub error_reason: Option<&'static str>,
+    /// Atoti's last status.
+    pub http_status: Option<u16>,
+    /// Requests made to Atoti for it.
+    pub attempts: u32,
+    /// Whether bytes of the request may have left.
+    pub request_sent: bool,
+    /// Whether the caller still waited when the outcome was known. A caller that did not wait was told nothing, or
+    /// DEADLINE_EXCEEDED.
+    pub caller_waited: bool,
+}
+
+/// Who called, as far as is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The other end of the connection: in a mesh, the sidecar.
+    pub peer: Option<SocketAddr>,
+    /// Who the credentials name. Claimed only, until Atoti has accepted them.
+    pub claimed_user: Option<&'a str>,
+}
+
+impl Record<'_> {
+    /// Writes it down.
+    pub fn write(&self) {
+        // Texts are recorded as strings, not by `Display`, so that the formatter escapes what a caller put in.
+        tracing::info!(
+            target: TARGET,
+            operation = self.operation,
+            query_id = self.query_id,
+            reason = self.reason,
+            caller.peer = self.caller.peer.map(tracing::field::display),
+            caller.claimed_user = self.caller.claimed_user,
+            request_id = self.request_id,
+            trace_id = self.trace_id,
+            outcome = self.outcome,
+            code = self.code,
+            error_reason = self.error_reason,
+            http_status = self.http_status,
+            attempts = self.attempts,
+            request_sent = self.request_sent,
+            caller_waited = self.caller_waited,
+            "cancel attempted",
+        );
+    }
+}

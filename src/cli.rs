@@ -1,0 +1,81 @@
+//! The commands: what a person types, and what the process exits with.
+
+mod serve;
+mod signal;
+
+use std::{future::Future, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Fault, Settings};
+
+/// Wrong usage: `EX_USAGE` of BSD's sysexits.
+const EXIT_USAGE: u8 = 64;
+const EXIT_FAILURE: u8 = 1;
+
+/// Stops runaway Atoti queries over gRPC: a front for the Query History REST API of an Atoti Server.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC in front of an Atoti Server
+    Serve(Box<Settings>),
+}
+
+/// Parses the command line and runs the command.
+///
+/// Exit codes: 0 done, 1 failed, 64 wrong usage or settings.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to be done when even that cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Serve(settings) => with_config(&settings, serve::run),
+    }
+}
+
+/// Runs a command with valid settings, or says everything that is wrong with them.
+fn with_config<F: Future<Output = Result<(), String>>>(
+    settings: &Settings,
+    command: impl FnOnce(Config) -> F,
+) -> ExitCode {
+    match settings.validate() {
+        Ok(config) => block_on(command(config)),
+        Err(faults) => refuse(&faults),
+    }
+}
+
+fn refuse(faults: &[Fault]) -> ExitCode {
+    eprintln!("error: {} of the settings cannot be used:", faults.len());
+    for fault in faults {
+        eprintln!("  {fault}");
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn block_on(command: impl Future<Output = Result<(), String>>) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}")),
+    };
+    let done = runtime.block_on(command);
+    // What the drain has given up on is not waited for again.
+    runtime.shutdown_background();
+    done.map_or_else(|message| fail(&message), |()| ExitCode::SUCCESS)
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::from(EXIT_FAILURE)
+}

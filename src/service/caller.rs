@@ -1,0 +1,256 @@
+//! Who calls, what goes along to Atoti, and how long it may take: all that a call's HTTP/2 headers say.
+//!
+//! Read once, from the headers, when the call arrives. Never from `tonic::Request::metadata`: request trailers
+//! overwrite that, so what a proxy checked at the front would not be what is used.
+
+use std::{net::SocketAddr, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::time::Instant;
+
+use super::timeout;
+use crate::{
+    atoti::{Call, Gate},
+    status::{Reason, Violation},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// The answer leaves this much before the deadline, so that the caller gets it, with its details, and not only its
+/// own timer.
+const ANSWER_MARGIN: Duration = Duration::from_millis(10);
+/// Reads end this much before the answer must leave.
+const READ_MARGIN: Duration = Duration::from_millis(10);
+
+/// The caller of one call.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The caller's `x-request-id`, or one of our own.
+    pub request_id: String,
+    /// From `traceparent`.
+    pub trace_id: Option<String>,
+    /// The other end of the connection.
+    pub peer: Option<SocketAddr>,
+    /// When the answer must leave at the latest.
+    pub answer_by: Instant,
+    /// What is wrong with the headers.
+    pub violations: Vec<Violation>,
+    forwarded: HeaderMap,
+    carry_until: Instant,
+}
+
+impl Caller {
+    /// Reads the headers of a call that has just arrived.
+    #[must_use]
+    pub fn read(headers: &HeaderMap, peer: Option<SocketAddr>, max_deadline: Duration) -> Self {
+        let arrived = Instant::now();
+        let mut violations = Vec::new();
+        let mut forwarded = HeaderMap::with_capacity(6);
+
+        let timeout = headers.get(GRPC_TIMEOUT).map(|value| timeout::parse(value.as_bytes()));
+        if timeout == Some(None) {
+            violations.push(Violation { field: "grpc-timeout", reason: Reason::InvalidTimeout });
+        }
+        let deadline = timeout.flatten().map_or(max_deadline, |timeout| timeout.min(max_deadline));
+
+        let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
+        match (credentials.next(), credentials.next()) {
+            (Some(_), Some(_)) => {
+                violations.push(Violation { field: "authorization", reason: Reason::InvalidAuthorization });
+            }
+            (Some(only), None) => {
+                let mut only = only.clone();
+                only.set_sensitive(true);
+                forwarded.insert(header::AUTHORIZATION, only);
+            }
+            (None, _) => {}
+        }
+        let trace_id = trace_context(headers, &mut forwarded);
+        let request_id = request_id(headers, &mut forwarded);
+
+        Self {
+            request_id,
+            trace_id,
+            peer,
+            answer_by: arrived + deadline.saturating_sub(ANSWER_MARGIN),
+            violations,
+            forwarded,
+            carry_until: arrived + max_deadline,
+        }
+    }
+
+    /// What goes along to Atoti.
+    #[must_use]
+    pub fn call(&self) -> Call {
+        Call {
+            headers: self.forwarded.clone(),
+            begin_by: self.answer_by,
+            read_by: self.answer_by.checked_sub(READ_MARGIN).unwrap_or(self.answer_by),
+            carry_until: self.carry_until,
+            gate: Gate::default(),
+        }
+    }
+
+    /// Who the forwarded credentials name: the user of Basic, the subject of a JWT. Nothing else of them is read.
+    #[must_use]
+    pub fn claimed_user(&self) -> Option<String> {
+        const LONGEST: usize = 128;
+        let credentials = self.forwarded.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = credentials.split_once(' ')?;
+        let user = if scheme.eq_ignore_ascii_case("basic") {
+            let pair = String::from_utf8(general_purpose::STANDARD.decode(token.trim()).ok()?).ok()?;
+            // Without a colon it is anything, perhaps a password.
+            pair.split_once(':')?.0.to_owned()
+        } else {
+            let payload = general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+            let payload: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+            payload.get("sub")?.as_str()?.to_owned()
+        };
+        Some(user.chars().take(LONGEST).collect())
+    }
+}
+
+/// Passes a W3C trace context on, and yields its trace id.
+///
+/// A malformed `traceparent` is dropped with its `tracestate`, as the W3C recommendation has it.
+fn trace_context(headers: &HeaderMap, forwarded: &mut HeaderMap) -> Option<String> {
+    const LONGEST_STATE: usize = 512;
+
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else {
+        return None;
+    };
+    let trace_id = trace_id(parent)?.to_owned();
+    forwarded.insert(TRACEPARENT, parent.clone());
+    let states = headers.get_all(TRACESTATE);
+    if states.iter().map(HeaderValue::len).sum::<usize>() <= LONGEST_STATE {
+        for state in states {
+            forwarded.append(TRACESTATE, state.clone());
+        }
+    }
+    Some(trace_id)
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`; later versions may add to it.
+fn trace_id(parent: &HeaderValue) -> Option<&str> {
+    let mut parts = parent.to_str().ok()?.split('-');
+    let mut part = |length: usize| {
+        let hex = |part: &&str| {
+            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        parts.next().filter(hex)
+    };
+    let (version, trace_id, span_id, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+    let more = parts.next().is_some();
+    let zero = |id: &str| id.bytes().all(|b| b == b'0');
+    let valid = version != "ff" && (version != "00" || !more) && !zero(trace_id) && !zero(span_id);
+    valid.then_some(trace_id)
+}
+
+/// The caller's request id if it is fit to be written into logs and headers, else one of our own.
+fn request_id(headers: &HeaderMap, forwarded: &mut HeaderMap) -> String {
+    const LONGEST: usize = 128;
+
+    let fit = |id: &&str| (1..=LONGEST).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    let id = match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(fit) {
+        Some(id) => id.to_owned(),
+        None => format!("{:032x}", fastrand::u128(..)),
+    };
+    forwarded.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("graphic ASCII is a header value"));
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(headers: &[(&'static str, &str)]) -> Caller {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).expect("a header value"));
+        }
+        Caller::read(&map, None, Duration::from_secs(30))
+    }
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[tokio::test]
+    async fn only_allow_listed_headers_go_along() {
+        let caller = caller(&[
+            ("authorization", "Bearer x"),
+            ("cookie", "a=b"),
+            ("host", "evil"),
+            ("x-api-key", "k"),
+            ("traceparent", PARENT),
+            ("tracestate", "a=1"),
+            ("tracestate", "b=2"),
+            ("x-request-id", "r-1"),
+        ]);
+        let headers = caller.call().headers;
+        let mut names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["authorization", "traceparent", "tracestate", "tracestate", "x-request-id"]);
+        assert!(headers["authorization"].is_sensitive());
+        assert_eq!(caller.trace_id.as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+    }
+
+    #[tokio::test]
+    async fn a_malformed_trace_context_is_dropped_whole() {
+        for parent in [
+            "",
+            "00-0-0-0",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        ] {
+            let headers = caller(&[("traceparent", parent), ("tracestate", "a=1")]).call().headers;
+            assert!(
+                !headers.contains_key("traceparent") && !headers.contains_key("tracestate"),
+                "{parent:?}"
+            );
+        }
+        let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more";
+        assert!(caller(&[("traceparent", later)]).trace_id.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_unfit_request_id_is_replaced() {
+        let long = "x".repeat(129);
+        for id in ["", "a b", "tab\tbed", &long] {
+            let caller = caller(&[("x-request-id", id)]);
+            assert_eq!(caller.request_id.len(), 32, "{id:?}");
+            assert_eq!(caller.call().headers["x-request-id"], caller.request_id);
+        }
+        assert_eq!(caller(&[("x-request-id", "r-1")]).request_id, "r-1");
+    }
+
+    #[tokio::test]
+    async fn the_claimed_user_is_read_and_no_secret_ever() {
+        let basic = |pair: &str| format!("Basic {}", general_purpose::STANDARD.encode(pair));
+        let jwt = |scheme: &str, payload: &str| {
+            format!("{scheme} e30.{}.sig", general_purpose::URL_SAFE_NO_PAD.encode(payload))
+        };
+        for (credentials, user) in [
+            (basic("ada:secret"), Some("ada")),
+            (basic("secret"), None),
+            (jwt("Bearer", r#"{"sub":"ada"}"#), Some("ada")),
+            (jwt("Jwt", r#"{"sub":"ada"}"#), Some("ada")),
+            (jwt("Bearer", "{}"), None),
+            ("Bearer opaque".to_owned(), None),
+            ("nothing".to_owned(), None),
+            ("Basic !!!".to_owned(), None),
+        ] {
+            assert_eq!(
+                caller(&[("authorization", &credentials)]).claimed_user().as_deref(),
+                user,
+                "{credentials}"
+            );
+        }
+    }
+}

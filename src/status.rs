@@ -1,0 +1,212 @@
+//! Judgement: what a failure, from whichever room, means to a caller.
+//!
+//! The only place where a [`tonic::Status`] is built (clippy's `disallowed-methods` sees to that). Pure: no I/O, no
+//! clock. [`Reason`] is the table; [`page`] prints it as `docs/STATUS.md`.
+
+pub mod page;
+mod reason;
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+pub use self::reason::Reason;
+use crate::atoti::{self, Fact, QueryStatus, Refusal};
+
+/// `ErrorInfo.domain`.
+pub const DOMAIN: &str = "atoti-grpc-bridge";
+/// `ResourceInfo.resource_type`.
+pub const RESOURCE_TYPE: &str = "atoti.queryhistory.v1.Query";
+/// Tells gRPC clients when to try again (gRFC A6), in milliseconds.
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// When to come back after having been refused for overload: a few round trips to Atoti later.
+const OVERLOAD_PUSHBACK: Duration = Duration::from_millis(100);
+
+/// A call that failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// Atoti refused, failed, or could not be reached.
+    Atoti(atoti::Error),
+    /// Atoti answered 404, and its history says that the query has ended.
+    QueryNotRunning(atoti::Error, QueryStatus),
+    /// Atoti answered 404, and its history says, twice, that the query runs on this node.
+    QueryOnOtherNode(atoti::Error, String),
+    /// Atoti answered 404, and its discovery document lacks the API.
+    ApiMissing(atoti::Error),
+    /// The request breaks rules: at least one.
+    Invalid(Vec<Violation>),
+    /// As many calls at work as are taken on.
+    Overloaded,
+    /// The process is about to stop.
+    Draining,
+    /// The deadline was over before anything was sent.
+    DeadlineBeforeSend,
+    /// The deadline was over while Atoti was at work.
+    DeadlineAfterSend,
+    /// A panic.
+    Bug,
+}
+
+/// A rule that a request breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The request field, or the metadata key.
+    pub field: &'static str,
+    /// Its message says what the rule is.
+    pub reason: Reason,
+}
+
+/// What a failed call was about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The request id, the caller's or the bridge's own.
+    pub request_id: &'a str,
+    /// The query, once its id has been found valid.
+    pub query_id: Option<&'a str>,
+}
+
+impl Failure {
+    /// The row of the table.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Atoti(error) => Reason::of(&error.fact),
+            Self::QueryNotRunning(..) => Reason::QueryNotRunning,
+            Self::QueryOnOtherNode(..) => Reason::QueryOnOtherNode,
+            Self::ApiMissing(_) => Reason::BackendApiMissing,
+            Self::Invalid(violations) => violations.first().map_or(Reason::BridgeBug, |first| first.reason),
+            Self::Overloaded => Reason::Overloaded,
+            Self::Draining => Reason::Draining,
+            Self::DeadlineBeforeSend => Reason::DeadlineBeforeSend,
+            Self::DeadlineAfterSend => Reason::BackendTimeout,
+            Self::Bug => Reason::BridgeBug,
+        }
+    }
+
+    /// What is known of the dealings with Atoti, if there were any.
+    #[must_use]
+    pub fn atoti_error(&self) -> Option<&atoti::Error> {
+        match self {
+            Self::Atoti(error)
+            | Self::QueryNotRunning(error, _)
+            | Self::QueryOnOtherNode(error, _)
+            | Self::ApiMissing(error) => Some(error),
+            Self::Invalid(_)
+            | Self::Overloaded
+            | Self::Draining
+            | Self::DeadlineBeforeSend
+            | Self::DeadlineAfterSend
+            | Self::Bug => None,
+        }
+    }
+
+    /// The status a caller gets.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place of clippy.toml's ban")]
+    pub fn to_status(&self, subject: Subject<'_>) -> Status {
+        let reason = self.reason();
+        let mut details =
+            ErrorDetails::with_error_info(reason.as_str(), DOMAIN, self.metadata(reason, subject));
+        details.set_request_info(subject.request_id, "");
+        if let Self::Invalid(violations) = self {
+            details.set_bad_request(violations.iter().map(field_violation).collect::<Vec<_>>());
+        }
+        let query_id = subject.query_id.unwrap_or_default();
+        if matches!(reason.code(), Code::NotFound | Code::PermissionDenied) {
+            details.set_resource_info(RESOURCE_TYPE, query_id, "", reason.message());
+        }
+        if matches!(reason.code(), Code::FailedPrecondition) {
+            details.add_precondition_failure_violation("QUERY_STATE", query_id, reason.message());
+        }
+        let mut metadata = MetadataMap::new();
+        if let Some(delay) = self.retry_delay() {
+            details.set_retry_info(Some(delay));
+            metadata.insert(PUSHBACK, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into());
+        }
+        Status::with_error_details_and_metadata(reason.code(), reason.message(), details, metadata)
+    }
+
+    fn metadata(&self, reason: Reason, subject: Subject<'_>) -> HashMap<String, String> {
+        let error = self.atoti_error();
+        let request_sent = match self {
+            Self::DeadlineAfterSend => true,
+            _ => error.is_some_and(|error| error.request_sent),
+        };
+        let mut metadata = HashMap::new();
+        let mut put = |key: &str, value: &str| metadata.insert(key.to_owned(), value.to_owned());
+        put("requestSent", flag(request_sent));
+        put("retryable", flag(reason.retryable()));
+        if let Some(error) = error {
+            put("attempts", &error.attempts.to_string());
+            if let Some(status) = error.http_status {
+                put("httpStatus", &status.to_string());
+            }
+        }
+        if let Some(query_id) = subject.query_id {
+            put("queryId", query_id);
+        }
+        match self {
+            Self::QueryNotRunning(_, status) => drop(put("queryStatus", status.as_str())),
+            Self::QueryOnOtherNode(_, node_name) => drop(put("nodeName", &node_name_to_show(node_name))),
+            _ if reason.code() == Code::Unauthenticated => drop(put("credentialSource", "caller")),
+            _ => {}
+        }
+        metadata
+    }
+
+    /// When to come back, as far as somebody has said so.
+    fn retry_delay(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded => Some(OVERLOAD_PUSHBACK),
+            Self::Atoti(atoti::Error {
+                fact: Fact::Refused(Refusal { status: 429 | 503, retry_after, .. }),
+                ..
+            }) => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+fn field_violation(violation: &Violation) -> FieldViolation {
+    FieldViolation::new(violation.field, violation.reason.message())
+}
+
+const fn flag(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+/// A node's name is Atoti's text, and the one piece of it that a caller is shown: it says where to go. Only what a
+/// name consists of passes.
+fn node_name_to_show(name: &str) -> String {
+    const LONGEST: usize = 128;
+    name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.:/@".contains(*c)).take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_status_stays_small_whatever_the_failure_is_about(
+            request_id in "[!-~]{0,128}",
+            query_id in "[A-Za-z0-9_.~-]{1,128}",
+            node in any::<String>(),
+        ) {
+            let violations = |reason| Violation { field: "some_field_with_a_name_of_forty_characters", reason };
+            let failures = [
+                Failure::Invalid(Reason::ALL.iter().copied().take(5).map(violations).collect()),
+                Failure::QueryOnOtherNode(atoti::Error::unsent(Fact::Refused(Refusal::of(404))), node),
+            ];
+            for failure in failures {
+                let status = failure.to_status(Subject { request_id: &request_id, query_id: Some(&query_id) });
+                let encoded = status.into_http::<()>();
+                let size: usize = encoded.headers().iter().map(|(k, v)| k.as_str().len() + v.len() + 32).sum();
+                prop_assert!(size <= 4096, "{size}");
+            }
+        }
+    }
+}
