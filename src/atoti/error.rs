@@ -177,7 +177,8 @@ fn connect(error: &reqwest::Error) -> (Fact, &'static str) {
     if let Some(tls) = cause::<rustls::Error>(error) {
         return tls_failure(tls);
     }
-    let kind = cause::<io::Error>(error).map(io::Error::kind);
+    // The innermost: outer ones only say "other".
+    let kind = causes(error).filter_map(|cause| cause.downcast_ref()).last().map(io::Error::kind);
     match kind {
         // A TCP connect cannot end early or carry invalid data: that was the TLS handshake.
         Some(io::ErrorKind::UnexpectedEof) => (Fact::TlsFailed, "connection closed in the TLS handshake"),

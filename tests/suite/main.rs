@@ -1,2 +1,9 @@
-//! The suite.
-fn main() {}
+//! The whole program over real sockets: its process, a gRPC client, and an Atoti that answers or misbehaves.
+
+#![expect(unreachable_pub, reason = "a test binary has no outside: `pub` marks what the support modules offer")]
+
+mod support;
+
+mod cancel;
+mod ids;
+mod status_table;
