@@ -4,6 +4,11 @@
 
 mod support;
 
+mod audit;
 mod cancel;
+mod house;
 mod ids;
+mod metadata;
+mod process;
+mod rows_to_come;
 mod status_table;

@@ -103,6 +103,21 @@ impl Client {
         self.start(CANCEL_QUERY, &request.encode_to_vec(), headers).await
     }
 
+    /// A cancel that ends with trailers.
+    pub async fn cancel_with_trailers(
+        &self,
+        request: &CancelQueryRequest,
+        headers: &[(&'static str, &str)],
+        trailers: &[(&'static str, &str)],
+    ) -> Reply {
+        let mut connection = self.connection.clone().ready().await.expect("a living connection");
+        let (response, mut stream) =
+            connection.send_request(head(CANCEL_QUERY, headers), false).expect("sent");
+        stream.send_data(frame(&request.encode_to_vec()), false).expect("sent");
+        stream.send_trailers(header_map(trailers)).expect("sent");
+        within("an answer", Reply::read(response)).await
+    }
+
     /// One unary call.
     pub async fn call(&self, path: &str, message: &[u8], headers: &[(&'static str, &str)]) -> Reply {
         within("an answer", async {
@@ -118,19 +133,28 @@ impl Client {
         message: &[u8],
         headers: &[(&'static str, &str)],
     ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
-        let mut request = Request::post(format!("http://bridge{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .expect("a request");
-        for (name, value) in headers {
-            request.headers_mut().append(*name, HeaderValue::from_str(value).expect("a header value"));
-        }
         let mut connection = self.connection.clone().ready().await.expect("a living connection");
-        let (response, mut stream) = connection.send_request(request, false).expect("sent");
+        let (response, mut stream) = connection.send_request(head(path, headers), false).expect("sent");
         stream.send_data(frame(message), true).expect("sent");
         (response, stream)
     }
+}
+
+fn head(path: &str, headers: &[(&'static str, &str)]) -> Request<()> {
+    let request = Request::post(format!("http://bridge{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let mut request = request.body(()).expect("a request");
+    request.headers_mut().extend(header_map(headers));
+    request
+}
+
+fn header_map(headers: &[(&'static str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, HeaderValue::from_str(value).expect("a header value"));
+    }
+    map
 }
 
 fn frame(message: &[u8]) -> Bytes {

@@ -1,0 +1,112 @@
+//! The rules of the house that a compiler does not check: which room may know which, and how a file opens.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The rooms, each with those of ours it may import. `crate::` paths of files below count as their room's.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("proto", &[]),
+    ("config", &[]),
+    ("simulator", &[]),
+    ("atoti", &["config"]),
+    ("status", &["atoti"]),
+    ("audit", &[]),
+    ("telemetry", &["audit", "config"]),
+    ("service", &["atoti", "audit", "config", "proto", "status"]),
+    ("server", &["config", "proto", "service", "status"]),
+    ("cli", &["atoti", "config", "proto", "server", "service", "simulator", "telemetry"]),
+];
+
+fn sources(below: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(below).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Each source file: its path below `src`, its text without tests.
+fn house() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    sources(&root, &mut paths);
+    assert!(paths.len() > 20, "the house was found");
+    let file = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source file");
+        let name = path.strip_prefix(&root).expect("below src").to_str().expect("ASCII").to_owned();
+        (name, text.split("#[cfg(test)]\nmod tests").next().expect("a first part").to_owned())
+    };
+    paths.into_iter().map(file).collect()
+}
+
+/// The rooms that a text imports, however the `use` is grouped.
+fn imports(text: &str) -> Vec<String> {
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let mut rooms = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let grouped = rest.strip_prefix('{');
+        let (mut depth, mut word) = (0, String::new());
+        for c in grouped.unwrap_or(rest).chars() {
+            match c {
+                _ if depth == 0 && (c.is_ascii_alphanumeric() || c == '_') => word.push(c),
+                '{' => depth += 1,
+                '}' if depth > 0 => depth -= 1,
+                ',' if depth == 0 && grouped.is_some() => rooms.push(std::mem::take(&mut word)),
+                // Behind `room::` everything up to the next comma belongs to it.
+                ':' if grouped.is_some() => {
+                    if !word.is_empty() {
+                        rooms.push(std::mem::take(&mut word));
+                    }
+                }
+                ' ' if grouped.is_some() => {}
+                _ if depth > 0 => {}
+                _ => break,
+            }
+        }
+        rooms.push(word);
+    }
+    rooms
+}
+
+#[test]
+fn imports_go_one_way() {
+    for (name, text) in house() {
+        let room = name.split(['/', '.']).next().expect("a room");
+        if matches!(room, "lib" | "main") {
+            continue;
+        }
+        let (_, allowed) = MAY_IMPORT
+            .iter()
+            .find(|(known, _)| *known == room)
+            .unwrap_or_else(|| panic!("{name} belongs to no room: add {room} to the list"));
+        for import in imports(&text) {
+            let is_room = MAY_IMPORT.iter().any(|(known, _)| *known == import);
+            assert!(
+                !is_room || import == room || allowed.contains(&import.as_str()),
+                "src/{name} imports {import}, which {room} must not know"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_check_of_imports_sees_every_way_to_write_one() {
+    assert_eq!(imports("use crate::atoti::Atoti;"), ["atoti"]);
+    let grouped = "use crate::{\n    atoti::{self, Call},\n    audit,\n    status::Failure,\n};";
+    let found: Vec<_> = imports(grouped).into_iter().filter(|room| MAY_IMPORT.iter().any(|(r, _)| r == room)).collect();
+    assert_eq!(found, ["atoti", "audit", "status"]);
+    assert_eq!(imports("let x = crate::server::run();"), ["server"]);
+    assert!(imports("// see crate::server").is_empty());
+}
+
+#[test]
+fn every_file_opens_with_what_it_is_for() {
+    for (name, text) in house() {
+        assert!(text.starts_with("//! "), "src/{name} does not open with //!");
+    }
+}
