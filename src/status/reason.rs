@@ -258,7 +258,10 @@ impl Reason {
         }
     }
 
-    #[expect(clippy::match_overlapping_arm, reason = "the statuses of note stand before the rest of their class")]
+    #[expect(
+        clippy::match_overlapping_arm,
+        reason = "the statuses of note stand before the rest of their class"
+    )]
     const fn of_refusal(refusal: &Refusal) -> Self {
         match refusal.status {
             302 | 303 | 307 if refusal.to_login => Self::BackendLoginRedirect,

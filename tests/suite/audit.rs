@@ -17,8 +17,7 @@ async fn an_accepted_cancel_leaves_who_what_why_and_what_came_of_it() {
     let credentials = format!("Basic {}", general_purpose::STANDARD.encode("ada:s3cret"));
     let mut request = cancel("42");
     request.reason = "eats\nall \"memory\" \u{1b}[31m".to_owned();
-    let headers =
-        [("authorization", &*credentials), ("x-request-id", "request-1"), ("traceparent", PARENT)];
+    let headers = [("authorization", &*credentials), ("x-request-id", "request-1"), ("traceparent", PARENT)];
     assert_eq!(bridge.client().await.cancel_with(&request, &headers).await.code(), 0);
 
     let audit = bridge.audit("request-1").await;
@@ -42,7 +41,10 @@ async fn a_refused_request_is_audited_too_whatever_its_id_looks_like() {
     let hostile = format!("../\n\u{1b}[31m{}", "x".repeat(10_000));
     assert_eq!(client.cancel_with(&cancel(&hostile), &[("x-request-id", "request-1")]).await.code(), 3);
     let audit = bridge.audit("request-1").await;
-    assert_eq!((&audit["code"], &audit["error_reason"]), (&"INVALID_ARGUMENT".into(), &"INVALID_QUERY_ID".into()));
+    assert_eq!(
+        (&audit["code"], &audit["error_reason"]),
+        (&"INVALID_ARGUMENT".into(), &"INVALID_QUERY_ID".into())
+    );
     assert_eq!((&audit["attempts"], &audit["request_sent"]), (&0.into(), &false.into()));
     let written = audit["query_id"].as_str().expect("a string");
     assert_eq!(written, &hostile[..128]);

@@ -40,7 +40,8 @@ async fn atoti(patch: Answer, reads: Vec<Answer>) -> Upstream {
 
 #[tokio::test]
 async fn waiting_shows_the_query_turn_cancelled() {
-    let atoti = atoti(answer(204, "", ""), vec![query("RUNNING"), query("RUNNING"), query("CANCELLED")]).await;
+    let atoti =
+        atoti(answer(204, "", ""), vec![query("RUNNING"), query("RUNNING"), query("CANCELLED")]).await;
     let bridge = Bridge::start(&atoti.url()).await;
     let response = bridge.client().await.cancel(&cancel_and_wait("42", 10)).await.cancelled();
     assert_eq!(response.outcome, CANCELLED);
@@ -190,7 +191,10 @@ async fn an_atoti_without_the_api_is_told_from_one_without_the_query() {
     let bridge = Bridge::start(&missing.url()).await;
     let reply = bridge.client().await.cancel(&cancel("42")).await;
     assert_eq!((reply.code(), reply.error().reason()), (12, "BACKEND_API_MISSING"));
-    assert_eq!(bridge.audit(&reply.error().request.expect("a RequestInfo").request_id).await["code"], "UNIMPLEMENTED");
+    assert_eq!(
+        bridge.audit(&reply.error().request.expect("a RequestInfo").request_id).await["code"],
+        "UNIMPLEMENTED"
+    );
 }
 
 #[tokio::test]

@@ -98,7 +98,8 @@ fn imports_go_one_way() {
 fn the_check_of_imports_sees_every_way_to_write_one() {
     assert_eq!(imports("use crate::atoti::Atoti;"), ["atoti"]);
     let grouped = "use crate::{\n    atoti::{self, Call},\n    audit,\n    status::Failure,\n};";
-    let found: Vec<_> = imports(grouped).into_iter().filter(|room| MAY_IMPORT.iter().any(|(r, _)| r == room)).collect();
+    let found: Vec<_> =
+        imports(grouped).into_iter().filter(|room| MAY_IMPORT.iter().any(|(r, _)| r == room)).collect();
     assert_eq!(found, ["atoti", "audit", "status"]);
     assert_eq!(imports("let x = crate::server::run();"), ["server"]);
     assert!(imports("// see crate::server").is_empty());

@@ -24,8 +24,28 @@ async fn ids_that_could_leave_their_path_segment_never_reach_atoti() {
     let client = bridge.client().await;
     let long = "1".repeat(10 * 1024);
     for id in [
-        "..", ".", "", "..\t", "../x", "a/b", "%2e%2e", "%2F", "a;b", "a\\b", "a\0", "\0", &long, "a?b", "a#b", " ",
-        "1 ", "ä", "١", "a\r\nX: y", "//", "1%00",
+        "..",
+        ".",
+        "",
+        "..\t",
+        "../x",
+        "a/b",
+        "%2e%2e",
+        "%2F",
+        "a;b",
+        "a\\b",
+        "a\0",
+        "\0",
+        &long,
+        "a?b",
+        "a#b",
+        " ",
+        "1 ",
+        "ä",
+        "١",
+        "a\r\nX: y",
+        "//",
+        "1%00",
     ] {
         let reply = client.cancel(&cancel(id)).await;
         assert_eq!(reply.code(), 3, "{id:?}");

@@ -1,6 +1,9 @@
 //! The whole program over real sockets: its process, a gRPC client, and an Atoti that answers or misbehaves.
 
-#![expect(unreachable_pub, reason = "a test binary has no outside: `pub` marks what the support modules offer")]
+#![expect(
+    unreachable_pub,
+    reason = "a test binary has no outside: `pub` marks what the support modules offer"
+)]
 
 mod support;
 
@@ -9,6 +12,6 @@ mod cancel;
 mod house;
 mod ids;
 mod metadata;
+mod own_failures;
 mod process;
-mod rows_to_come;
 mod status_table;

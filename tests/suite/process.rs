@@ -49,7 +49,8 @@ fn every_bad_setting_is_named_with_its_mend_and_the_exit_code_is_64() {
         ("ATOTI_BRIDGE_REFLECTION", "true or false"),
         ("ATOTI_BRIDGE_LOG_FORMAT", "text or json"),
     ] {
-        let line = errors.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name}: {errors}"));
+        let line =
+            errors.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name}: {errors}"));
         assert!(line.contains(mend), "{line}");
     }
     assert!(!errors.contains("s3cret"), "{errors}");

@@ -110,7 +110,11 @@ fn assert_failure(reply: &Reply, expected: &Row, what: &str) -> Failure {
     assert!(error.metadata("requestSent").is_some(), "{what}");
     assert_eq!(error.request.as_ref().expect("a RequestInfo").request_id, "request-1", "{what}");
     let about_query = matches!(expected.code, NOT_FOUND | PERMISSION_DENIED);
-    assert_eq!(error.resource.as_ref().map(|r| r.resource_name.as_str()), about_query.then_some("42"), "{what}");
+    assert_eq!(
+        error.resource.as_ref().map(|r| r.resource_name.as_str()),
+        about_query.then_some("42"),
+        "{what}"
+    );
     assert_eq!(error.precondition.is_some(), expected.code == FAILED_PRECONDITION, "{what}");
     assert!(!error.message.is_empty() && error.message.len() <= 512, "{what}");
     let size: usize = reply.trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
@@ -356,17 +360,19 @@ async fn a_failed_tls_handshake_is_unavailable_and_nothing_was_sent() {
 #[tokio::test]
 async fn an_untrusted_certificate_is_unavailable_not_retryable_and_nothing_was_sent() {
     let key = rcgen::generate_simple_self_signed(["canary.example".to_owned()]).expect("a certificate");
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("protocol versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![key.cert.der().clone()],
-            rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
-        )
-        .expect("a certificate and its key");
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("protocol versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![key.cert.der().clone()],
+                rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
+            )
+            .expect("a certificate and its key");
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let atoti = Upstream::start_behind(|_, _| answer(204, "", ""), move |stream| acceptor.accept(stream)).await;
+    let atoti =
+        Upstream::start_behind(|_, _| answer(204, "", ""), move |stream| acceptor.accept(stream)).await;
     let bridge = Bridge::start(&format!("https://{}", atoti.address())).await;
     let reply = cancel_42(&bridge).await;
     let error = assert_failure(&reply, &row(UNAVAILABLE, "BACKEND_TLS_UNTRUSTED"), "self-signed");
@@ -403,7 +409,9 @@ async fn a_head_that_breaks_off_is_a_lost_connection() {
 
 #[tokio::test]
 async fn what_is_not_http_is_internal() {
-    for bytes in ["canary\r\n\r\n", "HTTP/9.9 204 canary\r\n\r\n", "HTTP/1.1 canary\r\n\r\n", "SSH-2.0-canary\r\n"] {
+    for bytes in
+        ["canary\r\n\r\n", "HTTP/9.9 204 canary\r\n\r\n", "HTTP/1.1 canary\r\n\r\n", "SSH-2.0-canary\r\n"]
+    {
         let atoti = Upstream::start(move |_, _| Answer::BytesThenClose(bytes.into())).await;
         let bridge = Bridge::start(&atoti.url()).await;
         let reply = cancel_42(&bridge).await;

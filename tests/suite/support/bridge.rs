@@ -44,8 +44,10 @@ impl Bridge {
         });
         let mut bridge = Self { process, log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let listening = bridge.logged("listening", |line| line["message"] == "listening").await;
-        bridge.address =
-            listening["grpc.address"].as_str().and_then(|a| a.parse().ok()).expect("an address in the log line");
+        bridge.address = listening["grpc.address"]
+            .as_str()
+            .and_then(|a| a.parse().ok())
+            .expect("an address in the log line");
         bridge
     }
 
@@ -77,7 +79,8 @@ impl Bridge {
     }
 
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status().expect("kill runs");
+        let sent =
+            Command::new("kill").args([signal, &self.process.id().to_string()]).status().expect("kill runs");
         assert!(sent.success());
     }
 

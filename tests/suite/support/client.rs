@@ -185,13 +185,16 @@ impl Reply {
             stream.flow_control().release_capacity(chunk.len()).expect("as much as came");
             body.extend_from_slice(&chunk);
         }
-        let trailers = stream.trailers().await.expect("a whole answer").unwrap_or_else(|| head.headers.clone());
+        let trailers =
+            stream.trailers().await.expect("a whole answer").unwrap_or_else(|| head.headers.clone());
         Self { http_status: head.status.as_u16(), headers: head.headers, body, trailers }
     }
 
     pub fn code(&self) -> i32 {
         assert_eq!(self.http_status, 200, "gRPC failures are HTTP successes: {self:?}");
-        self.text("grpc-status").and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no status: {self:?}"))
+        self.text("grpc-status")
+            .and_then(|code| code.parse().ok())
+            .unwrap_or_else(|| panic!("no status: {self:?}"))
     }
 
     /// A trailer.
@@ -275,7 +278,7 @@ impl Failure {
 fn base64_decode(text: &[u8]) -> Vec<u8> {
     use base64::{Engine as _, alphabet, engine};
 
-    let lenient = engine::GeneralPurposeConfig::new()
-        .with_decode_padding_mode(engine::DecodePaddingMode::Indifferent);
+    let lenient =
+        engine::GeneralPurposeConfig::new().with_decode_padding_mode(engine::DecodePaddingMode::Indifferent);
     engine::GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(text).expect("base64")
 }

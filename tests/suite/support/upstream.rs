@@ -35,7 +35,9 @@ pub enum Answer {
 
 /// A well-formed answer.
 pub fn answer(status: u16, headers: &str, body: &str) -> Answer {
-    Answer::Bytes(format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into())
+    Answer::Bytes(
+        format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into(),
+    )
 }
 
 /// A request as it came.
@@ -170,7 +172,8 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Seen> {
     }
     let head = String::from_utf8(head).expect("a head of ASCII");
     let mut line = head.split(' ');
-    let (method, target) = (line.next().unwrap_or_default().to_owned(), line.next().unwrap_or_default().to_owned());
+    let (method, target) =
+        (line.next().unwrap_or_default().to_owned(), line.next().unwrap_or_default().to_owned());
     let mut seen = Seen { method, target, head, body: Vec::new() };
     let length = seen.header("content-length").first().map_or(0, |length| length.parse().expect("a length"));
     seen.body.resize(length, 0);

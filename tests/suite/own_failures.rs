@@ -1,0 +1,207 @@
+//! The bridge's own failures, and those of reads, which `CancelQuery` makes but never fails by: at the wire all the
+//! same, through the production stack.
+
+use std::sync::Arc;
+
+use atoti_grpc_bridge::{
+    atoti::{Atoti, QueryId},
+    config::{Limits, Upstream as Setting},
+    install_crypto_provider,
+    proto::queryhistory::{
+        CancelQueryRequest, CancelQueryResponse,
+        query_history_service_server::{QueryHistoryService, QueryHistoryServiceServer},
+    },
+    server,
+    service::Caller,
+    status::{Failure, Subject},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, service::Routes};
+
+use crate::support::{
+    bridge::Bridge,
+    client::{Client, cancel},
+    eventually,
+    upstream::{Answer, Upstream, answer},
+};
+
+/// Serves some implementation of the service with the whole production stack around it.
+async fn serve(service: impl QueryHistoryService) -> (Client, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let stop = CancellationToken::new();
+    let routes = Routes::new(QueryHistoryServiceServer::new(service));
+    tokio::spawn(server::serve(listener, routes, limits(), stop.clone()));
+    (Client::connect(address).await, stop)
+}
+
+fn limits() -> Limits {
+    let seconds = std::time::Duration::from_secs;
+    let max_in_flight = std::num::NonZeroUsize::new(8).expect("not zero");
+    Limits { max_deadline: seconds(10), max_in_flight, drain_grace: seconds(1) }
+}
+
+struct Panicking;
+
+#[tonic::async_trait]
+impl QueryHistoryService for Panicking {
+    async fn cancel_query(
+        &self,
+        request: Request<CancelQueryRequest>,
+    ) -> Result<Response<CancelQueryResponse>, Status> {
+        assert_ne!(request.into_inner().query_id, "panic", "a canary in the panic's text");
+        Ok(Response::new(CancelQueryResponse::default()))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_internal_with_a_fixed_text_and_the_connection_lives_on() {
+    let (client, _stop) = serve(Panicking).await;
+    let reply = client.cancel(&cancel("panic")).await;
+    let error = reply.error();
+    assert_eq!((reply.code(), error.reason()), (13, "BRIDGE_BUG"));
+    assert_eq!(error.metadata("requestSent"), Some("false"));
+    assert!(!reply.everything().contains("canary"));
+    assert_eq!(client.cancel(&cancel("fine")).await.code(), 0);
+}
+
+/// Fails by what a read fails by.
+struct Reading(Atoti);
+
+#[tonic::async_trait]
+impl QueryHistoryService for Reading {
+    async fn cancel_query(
+        &self,
+        request: Request<CancelQueryRequest>,
+    ) -> Result<Response<CancelQueryResponse>, Status> {
+        let caller = request.extensions().get::<Arc<Caller>>().expect("the stack puts it there").clone();
+        let id = QueryId::parse(&request.into_inner().query_id).expect("a valid id");
+        let subject = Subject { request_id: &caller.request_id, query_id: Some(id.as_str()) };
+        match self.0.get_query(&caller.call(), &id).await {
+            Ok(_) => Ok(Response::new(CancelQueryResponse::default())),
+            Err(error) => Err(Failure::Atoti(error).to_status(subject)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn reads_fail_by_the_rows_that_are_theirs() {
+    install_crypto_provider();
+    let json = "HTTP/1.1 200 X\r\nContent-Type: application/json\r\n";
+    let long = format!(r#"{{"query":"{}"}}"#, "canary ".repeat(100_000));
+    for (what, script, code, reason, attempts) in [
+        ("a query", answer(200, "", "{}"), 0, "", ""),
+        ("malformed JSON", answer(200, "", "{canary"), 13, "BACKEND_MALFORMED_BODY", "1"),
+        ("no object", answer(200, "", "[\"canary\"]"), 13, "BACKEND_MALFORMED_BODY", "1"),
+        ("nothing", answer(204, "", ""), 13, "BACKEND_MALFORMED_BODY", "1"),
+        ("a page", answer(200, "Content-Type: text/html\r\n", "canary"), 2, "BACKEND_UNEXPECTED_HTML", "1"),
+        (
+            "a cut body",
+            Answer::BytesThenClose(format!("{json}Content-Length: 100\r\n\r\n{{\"canary\"").into()),
+            14,
+            "BACKEND_BODY_TRUNCATED",
+            "2",
+        ),
+        ("too much", answer(200, "", &long), 8, "BACKEND_RESPONSE_TOO_LARGE", "1"),
+        (
+            "endless",
+            Answer::Endless(format!("{json}Content-Length: 9000000000\r\n\r\n").into()),
+            8,
+            "BACKEND_RESPONSE_TOO_LARGE",
+            "1",
+        ),
+        (
+            "trickling",
+            Answer::Trickle(format!("{json}Content-Length: 100000\r\n\r\n").into()),
+            4,
+            "BACKEND_TIMEOUT",
+            "1",
+        ),
+        ("hanging", Answer::Hang, 4, "BACKEND_TIMEOUT", "1"),
+    ] {
+        let atoti = Upstream::start(move |_, _| script.clone()).await;
+        let setting = Setting {
+            url: atoti.url().parse().expect("a URL"),
+            connect_timeout: std::time::Duration::from_secs(1),
+            timeout: std::time::Duration::from_millis(300),
+        };
+        let (client, _stop) = serve(Reading(Atoti::new(&setting).expect("a client"))).await;
+        let reply = client.cancel(&cancel("42")).await;
+        let error = reply.error();
+        assert_eq!((reply.code(), error.reason()), (code, reason), "{what}");
+        if code != 0 {
+            assert_eq!(error.metadata("attempts"), Some(attempts), "{what}");
+            assert_eq!(error.metadata("requestSent"), Some("true"), "{what}");
+        }
+        assert!(!reply.everything().contains("canary"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_arrives_during_the_drain_is_sent_elsewhere() {
+    let slow = Answer::After(std::time::Duration::from_secs(2), b"HTTP/1.1 204 X\r\n\r\n".to_vec());
+    let atoti = Upstream::start(move |_, _| slow.clone()).await;
+    let mut bridge = Bridge::start(&atoti.url()).await;
+    let relay = Relay::start(bridge.address()).await;
+    let client = Client::connect(relay.address).await;
+    let (first, _stream) = client.start_cancel(&cancel("1"), &[]).await;
+    eventually("the first call to reach Atoti", || (!atoti.seen().is_empty()).then_some(())).await;
+
+    // The client does not learn of the GOAWAY, as in the moment before that has crossed the network.
+    relay.hold.send_replace(true);
+    bridge.signal("-TERM");
+    bridge.logged("the drain", |line| line["message"] == "draining").await;
+    let second = tokio::spawn({
+        let client = client.clone();
+        async move { client.cancel_with(&cancel("42"), &[("x-request-id", "late")]).await }
+    });
+    assert_eq!(bridge.audit("late").await["error_reason"], "DRAINING");
+    relay.hold.send_replace(false);
+
+    let reply = second.await.expect("an answer");
+    let error = reply.error();
+    assert_eq!((reply.code(), error.reason()), (14, "DRAINING"));
+    assert_eq!((error.metadata("requestSent"), error.metadata("retryable")), (Some("false"), Some("true")));
+    assert_eq!(crate::support::client::Reply::read(first).await.code(), 0, "the call in flight finished");
+    assert_eq!(bridge.exit().await.code(), Some(0));
+    assert_eq!(atoti.seen().len(), 1);
+}
+
+/// Passes one connection on, and can hold back what the server says.
+struct Relay {
+    address: std::net::SocketAddr,
+    hold: watch::Sender<bool>,
+}
+
+impl Relay {
+    async fn start(server: std::net::SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (hold, held) = watch::channel(false);
+        tokio::spawn(async move {
+            let (client, _) = listener.accept().await.expect("a connection");
+            let server = TcpStream::connect(server).await.expect("the server listens");
+            let ((from_client, to_client), (from_server, to_server)) =
+                (client.into_split(), server.into_split());
+            let never = watch::channel(false).1;
+            tokio::join!(pass(from_client, to_server, never), pass(from_server, to_client, held));
+        });
+        Self { address, hold }
+    }
+}
+
+async fn pass(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, mut held: watch::Receiver<bool>) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        // An error: nobody can hold it back any more.
+        let _ = held.wait_for(|held| !held).await;
+        if to.write_all(&buffer[..length]).await.is_err() {
+            break;
+        }
+    }
+}
