@@ -73,7 +73,9 @@ impl QueryHistoryService for QueryHistory {
         &self,
         request: Request<CancelQueryRequest>,
     ) -> Result<Response<CancelQueryResponse>, Status> {
-        cancel::serve(&self.0, caller_of(&request)?, request.into_inner()).await.map(Response::new)
+        let caller = caller_of(&request)?;
+        let answer = cancel::serve(&self.0, &caller, request.into_inner()).await?;
+        Ok(caller.response(answer))
     }
 }
 

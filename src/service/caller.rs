@@ -8,6 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use base64::{Engine as _, engine::general_purpose};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
 
 use super::timeout;
 use crate::{
@@ -93,6 +94,14 @@ impl Caller {
             carry_until: self.carry_until,
             gate: Gate::default(),
         }
+    }
+
+    /// A success, with the request id in its headers; failures carry it in their details.
+    #[must_use]
+    pub fn response<T>(&self, message: T) -> tonic::Response<T> {
+        let mut headers = HeaderMap::with_capacity(1);
+        headers.extend(self.forwarded.get(REQUEST_ID).map(|id| (REQUEST_ID, id.clone())));
+        tonic::Response::from_parts(MetadataMap::from_headers(headers), message, http::Extensions::new())
     }
 
     /// Who the forwarded credentials name: the user of Basic, the subject of a JWT. Nothing else of them is read.

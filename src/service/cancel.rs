@@ -51,7 +51,7 @@ struct Done {
 
 pub(super) async fn serve(
     bridge: &Arc<Bridge>,
-    caller: Arc<Caller>,
+    caller: &Arc<Caller>,
     request: CancelQueryRequest,
 ) -> Result<CancelQueryResponse, Status> {
     let admitted = validate(&request, &caller.violations)
@@ -60,9 +60,9 @@ pub(super) async fn serve(
     let (command, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(failure) => {
-            record(&caller, &request, Err(&failure), true);
+            record(caller, &request, Err(&failure), true);
             let id = QueryId::parse(&request.query_id);
-            return Err(bridge.refuse(&failure, subject(&caller, id.as_ref())));
+            return Err(bridge.refuse(&failure, subject(caller, id.as_ref())));
         }
     };
 
@@ -71,7 +71,7 @@ pub(super) async fn serve(
     let gate = call.gate.clone();
     let (mut answer, answered) = oneshot::channel();
     bridge.tasks.spawn({
-        let (bridge, caller) = (Arc::clone(bridge), Arc::clone(&caller));
+        let (bridge, caller) = (Arc::clone(bridge), Arc::clone(caller));
         async move {
             let work = carry_out(&bridge.atoti, &call, &command, &mut answer);
             let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(Failure::Bug));
@@ -92,7 +92,7 @@ pub(super) async fn serve(
         Ok(done) => {
             Ok(CancelQueryResponse { outcome: done.outcome.into(), query: done.query.map(Into::into) })
         }
-        Err(failure) => Err(bridge.refuse(&failure, subject(&caller, Some(&id)))),
+        Err(failure) => Err(bridge.refuse(&failure, subject(caller, Some(&id)))),
     }
 }
 

@@ -63,10 +63,13 @@ async fn credentials_trace_context_and_request_id_go_along_and_nothing_else() {
 async fn a_caller_without_credentials_is_let_through_for_atoti_to_judge() {
     let atoti = atoti().await;
     let bridge = Bridge::start(&atoti.url()).await;
-    assert_eq!(bridge.client().await.cancel(&cancel("42")).await.code(), 0);
+    let reply = bridge.client().await.cancel(&cancel("42")).await;
+    assert_eq!(reply.code(), 0);
     let request = atoti.seen().remove(0);
     assert!(request.header("authorization").is_empty());
-    assert_eq!(request.header("x-request-id")[0].len(), 32, "the bridge makes an id of its own");
+    let id = request.header("x-request-id")[0];
+    assert_eq!(id.len(), 32, "the bridge makes an id of its own");
+    assert_eq!(reply.headers["x-request-id"], id, "and tells it");
 }
 
 #[tokio::test]

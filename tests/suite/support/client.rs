@@ -269,7 +269,7 @@ impl Failure {
         self.info.as_ref().map_or("", |info| &info.reason)
     }
 
-    /// An entry of the ErrorInfo's metadata.
+    /// An entry of the `ErrorInfo`'s metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.info.as_ref()?.metadata.get(key).map(String::as_str)
     }
