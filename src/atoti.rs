@@ -3,7 +3,7 @@
 //! It reports facts ([`Error`]) and judges nothing: what a fact means to a gRPC caller is decided in
 //! [`status`](crate::status). It knows nothing of gRPC.
 //!
-//! An operation is one method here; [`exchange`] makes one attempt, [`retry`] says what may be repeated.
+//! An operation is one method here; `exchange` makes one attempt, [`retry`] says what may be repeated.
 
 mod answer;
 mod error;

@@ -1,7 +1,7 @@
 //! The gRPC service: the generated trait, each method the same few steps.
 //!
 //! A method validates (pure, in the RPC's own file), is admitted, has Atoti do the work, and answers. Whatever fails
-//! on the way is a [`Failure`]; it becomes a status in [`Bridge::refuse`], where it is logged once.
+//! on the way is a [`Failure`]; it becomes a status in `Bridge::refuse`, where it is logged once.
 
 mod caller;
 mod cancel;
