@@ -1,13 +1,16 @@
 //! The commands: what a person types, and what the process exits with.
 
+mod demo;
 mod serve;
 mod signal;
+mod simulate;
 
-use std::{future::Future, process::ExitCode};
+use std::{fmt::Display, future::Future, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Fault, Settings};
+use self::{demo::Demo, simulate::Simulate};
+use crate::config::{Config, Settings};
 
 /// Wrong usage: `EX_USAGE` of BSD's sysexits.
 const EXIT_USAGE: u8 = 64;
@@ -23,8 +26,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it work: a simulated Atoti Server, the bridge in front of it, and a first cancel. Needs nothing else
+    Demo(Box<Demo>),
     /// Serve gRPC in front of an Atoti Server
     Serve(Box<Settings>),
+    /// Run the simulated Atoti Server alone, to test other clients against
+    Simulate(Box<Simulate>),
 }
 
 /// Parses the command line and runs the command.
@@ -41,7 +48,12 @@ pub fn run() -> ExitCode {
         }
     };
     match cli.command {
+        Command::Demo(demo) => with_config(&demo.settings(), |config| demo::run(*demo, config)),
         Command::Serve(settings) => with_config(&settings, serve::run),
+        Command::Simulate(flags) => match flags.options() {
+            Ok(options) => block_on(simulate::run(*flags, options)),
+            Err(fault) => refuse(&[fault]),
+        },
     }
 }
 
@@ -56,7 +68,7 @@ fn with_config<F: Future<Output = Result<(), String>>>(
     }
 }
 
-fn refuse(faults: &[Fault]) -> ExitCode {
+fn refuse(faults: &[impl Display]) -> ExitCode {
     eprintln!("error: {} of the settings cannot be used:", faults.len());
     for fault in faults {
         eprintln!("  {fault}");

@@ -249,17 +249,27 @@ fn base_url(value: &str) -> Result<Url, String> {
     Err(mend.to_owned())
 }
 
-/// Reads `500ms`, `1s`, `5m`, `1m 30s`, or an ISO 8601 duration such as `PT1S`.
-fn positive_duration(value: &str) -> Result<Duration, String> {
+/// Reads `500ms`, `1s`, `5m`, `1m 30s`, or an ISO 8601 duration such as `PT1S`; up to a day.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn duration(value: &str) -> Result<Duration, String> {
     /// Longer than anything sensible, short enough that adding it to a clock cannot overflow.
     const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
     let parsed = value.parse::<SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
     match parsed {
         None => Err("not a duration; write for example 500ms, 10s or 5m".to_owned()),
-        Some(Duration::ZERO) => Err("must be longer than nothing; write for example 500ms".to_owned()),
         Some(duration) if duration > LONGEST => Err("longer than a day".to_owned()),
         Some(duration) => Ok(duration),
+    }
+}
+
+fn positive_duration(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        Duration::ZERO => Err("must be longer than nothing; write for example 500ms".to_owned()),
+        duration => Ok(duration),
     }
 }
 

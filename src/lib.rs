@@ -26,6 +26,8 @@ pub mod server;
 pub mod audit;
 pub mod telemetry;
 
+pub mod simulator;
+
 pub mod cli;
 
 /// Makes ring the crypto provider of this process; a provider that is there already stays.

@@ -10,9 +10,20 @@ pub(super) async fn run(config: Config) -> Result<(), String> {
     let signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let listener = bind(&config).await?;
     log_configuration(&config);
-    let history = history(&config)?;
+    until_stopped(listener, &config, signals).await
+}
+
+/// Serves until the drain is over, or a second signal cuts it short.
+pub(super) async fn until_stopped(
+    listener: TcpListener,
+    config: &Config,
+    signals: Signals,
+) -> Result<(), String> {
+    let atoti =
+        Atoti::new(&config.upstream).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
+    let history = QueryHistory::new(atoti, &config.limits);
     tokio::select! {
-        served = server::run(listener, &config, history, signals.drain) => {
+        served = server::run(listener, config, history, signals.drain) => {
             served.map_err(|error| format!("serving failed: {error}"))
         }
         () = signals.now.cancelled() => {
@@ -30,13 +41,6 @@ pub(super) async fn bind(config: &Config) -> Result<TcpListener, String> {
             config.listen
         )
     })
-}
-
-/// The service in front of the configured Atoti.
-pub(super) fn history(config: &Config) -> Result<QueryHistory, String> {
-    let atoti =
-        Atoti::new(&config.upstream).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
-    Ok(QueryHistory::new(atoti, &config.limits))
 }
 
 /// Says once what the process runs with. No setting is a secret: those come from files only.
