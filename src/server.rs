@@ -44,7 +44,9 @@ pub async fn run(
     }
 
     tracing::info!(grpc.address = %listener.local_addr()?, "listening");
-    let mut serving = tokio::spawn(serve(listener, routes, config.limits.clone(), stop.clone()));
+    // Not `stop` itself: without connections the server ends with it, and could be seen to before `stop` is.
+    let close = CancellationToken::new();
+    let mut serving = tokio::spawn(serve(listener, routes, config.limits.clone(), close.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
         ended = &mut serving => return ended.unwrap_or_else(|panic| Err(io::Error::other(panic))),
@@ -54,6 +56,7 @@ pub async fn run(
     tracing::info!(grace = ?config.limits.drain_grace, "draining");
     report(&health, ServingStatus::NotServing).await;
     history.refuse_new_calls();
+    close.cancel();
     let cut = tokio::time::timeout_at(drain_by, serving).await.is_err();
     let left = history.drain(drain_by.saturating_duration_since(Instant::now())).await;
     if cut || left > 0 {
