@@ -6,7 +6,10 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -142,6 +145,8 @@ pub(super) fn write_out(response: &mut Response, path: &str, takes_json: bool) {
         return;
     }
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // That of the empty body, which axum has noted down already.
+    response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(body);
 }
 

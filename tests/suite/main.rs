@@ -9,6 +9,8 @@ mod support;
 
 mod audit;
 mod cancel;
+mod commands;
+mod end_to_end;
 mod house;
 mod ids;
 mod metadata;
