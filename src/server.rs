@@ -93,15 +93,17 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
 }
 
 fn with_reflection(routes: Routes) -> Routes {
-    let reflection = || {
+    // Either version lists the other too, which its builder does not know of.
+    let reflection = |other: &'static [u8]| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             // So that tools can show the details of errors.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(other)
     };
     const VALID: &str = "build.rs has compiled the descriptors";
-    routes
-        .add_service(reflection().build_v1().expect(VALID))
-        .add_service(reflection().build_v1alpha().expect(VALID))
+    let v1 = reflection(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET).build_v1().expect(VALID);
+    let v1alpha = reflection(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha().expect(VALID);
+    routes.add_service(v1).add_service(v1alpha)
 }
