@@ -320,3 +320,32 @@ async fn a_full_bridge_refuses_at_once_and_says_when_to_come_back() {
     assert_eq!(atoti.seen().len(), 1);
     drop((held, stream));
 }
+
+#[tokio::test]
+async fn a_field_that_breaks_its_rule_is_named_and_costs_nothing() {
+    let atoti = atoti(answer(204, "", ""), vec![query("RUNNING")]).await;
+    let bridge = Bridge::start(&atoti.url()).await;
+    let client = bridge.client().await;
+    let wait = |seconds, nanos| CancelQueryRequest {
+        wait: Some(prost_types::Duration { seconds, nanos }),
+        ..cancel("42")
+    };
+    let reason = |reason: String| CancelQueryRequest { reason, ..cancel("42") };
+    for (request, field, expected) in [
+        (wait(-1, 0), "wait", "INVALID_WAIT"),
+        (wait(0, -1), "wait", "INVALID_WAIT"),
+        (wait(0, 1_000_000_000), "wait", "INVALID_WAIT"),
+        (wait(i64::MAX, 0), "wait", "INVALID_WAIT"),
+        (reason("r".repeat(513)), "reason", "INVALID_REASON"),
+    ] {
+        let reply = client.cancel(&request).await;
+        let error = reply.error();
+        assert_eq!((reply.code(), error.reason()), (3, expected));
+        assert_eq!(error.metadata("requestSent"), Some("false"));
+        assert_eq!(error.metadata("retryable"), Some("false"));
+        let violations = error.bad_request.expect("a BadRequest").field_violations;
+        assert_eq!((violations.len(), violations[0].field.as_str()), (1, field));
+    }
+    assert_eq!(atoti.connections(), 0);
+    assert_eq!(client.cancel(&reason("ä".repeat(512))).await.code(), 0, "512 characters, not bytes");
+}

@@ -111,3 +111,20 @@ fn every_file_opens_with_what_it_is_for() {
         assert!(text.starts_with("//! "), "src/{name} does not open with //!");
     }
 }
+
+/// A row without a test is a promise nobody keeps.
+#[test]
+fn every_reason_of_the_status_page_is_met_in_some_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    sources(&root.join("tests/suite"), &mut paths);
+    let tests: String = paths.iter().map(|path| fs::read_to_string(path).expect("a test")).collect();
+    let page = fs::read_to_string(root.join("docs/STATUS.md")).expect("the page");
+    let is_reason =
+        |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let reasons: Vec<_> = page.split('`').filter(is_reason).collect();
+    assert!(reasons.len() > 40, "the reasons were found: {reasons:?}");
+    for reason in reasons {
+        assert!(tests.contains(&format!("\"{reason}\"")), "no test meets {reason}");
+    }
+}
