@@ -297,7 +297,6 @@ impl Faults {
 
     fn take_first(&self, fits: impl Fn(&Fault) -> bool) -> Option<Fault> {
         let mut waiting = self.waiting();
-        waiting.retain(|fault| fault.times != Some(0));
         let fault = waiting.iter_mut().find(|fault| fits(fault))?;
         if let Some(times) = &mut fault.times {
             *times -= 1;
@@ -305,8 +304,11 @@ impl Faults {
         Some(fault.clone())
     }
 
+    /// The faults without those that are used up.
     fn waiting(&self) -> MutexGuard<'_, Vec<Fault>> {
-        self.waiting.lock().expect("nobody panics while holding the faults")
+        let mut waiting = self.waiting.lock().expect("nobody panics while holding the faults");
+        waiting.retain(|fault| fault.times != Some(0));
+        waiting
     }
 }
 

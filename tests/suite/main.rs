@@ -16,4 +16,5 @@ mod ids;
 mod metadata;
 mod own_failures;
 mod process;
+mod simulator;
 mod status_table;

@@ -3,6 +3,7 @@
 
 pub mod bridge;
 pub mod client;
+pub mod http;
 pub mod upstream;
 
 use std::{future::Future, time::Duration};
