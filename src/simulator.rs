@@ -40,6 +40,22 @@ pub use self::{
 
 /// One node of a simulated Atoti Server.
 ///
+/// ```
+/// use atoti_grpc_bridge::simulator::{Fault, NewQuery, Options, Simulator};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let atoti = Simulator::start(Options::default()).await?;
+/// let id = atoti.history().start_query(NewQuery::default());
+/// // Its cancel will take effect, and nobody will learn of it.
+/// atoti.inject(Fault::cut_before_head().on("PATCH", "/query/").after_effect().times(1));
+/// // ... a client at work against atoti.base_url() ...
+/// assert!(atoti.requests().is_empty());
+/// # assert!(atoti.history().get(&id).is_some());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// It stops when dropped: its own tasks end, its connections close and its port becomes free a moment later. Use
 /// [`Simulator::stop`] to wait for that moment.
 #[derive(Debug)]
