@@ -6,48 +6,52 @@
 //! An operation is one method here; `exchange` makes one attempt, [`retry`] says what may be repeated.
 
 mod answer;
+mod client;
+mod credentials;
 mod error;
 mod exchange;
 mod gate;
 mod id;
+mod lanes;
+mod resolve;
 pub mod retry;
 mod wire;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use reqwest::{Client, Request, redirect};
+use reqwest::Request;
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 use url::Url;
 
 use self::{
     answer::Expected,
-    exchange::{Bounds, Exchange, Success},
+    client::Http,
+    credentials::{Credentials, Token},
+    exchange::{Bounds, Exchange, Failed, Success},
+    lanes::Lanes,
 };
 pub use self::{
     answer::Shape,
     error::{Error, Fact, Refusal},
     gate::Gate,
     id::{MAX_QUERY_ID_LENGTH, QueryId},
+    lanes::Lane,
     wire::{Query, QueryStatus, QueryType},
 };
-use crate::config::Upstream;
+use crate::{config::Upstream, files::Refreshed};
 
 /// Where the API lives below the context path.
 const API: &str = "activeviam/query-history/rest/v1";
+/// Where a JSON Web Token is had for a login.
+const TOKEN: &str = "activeviam/jwt/rest/v3/token";
 /// How the discovery document calls the API.
 const API_KEY: &str = "activeviam/query-history";
 const CANCEL_BODY: &[u8] = br#"{"status":"CANCELLED"}"#;
-
-/// An idle connection is closed by us before Tomcat does it (20 s in a stock `server.xml`), so that a request seldom
-/// meets a connection that is just being closed.
-const POOL_IDLE: Duration = Duration::from_secs(15);
-/// Finds dead peers behind a silent network in about a minute.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The body of an answer to a write is information only; more of it than this is not read.
 const WRITE_BODY_CAP: usize = 64 * 1024;
@@ -55,6 +59,8 @@ const WRITE_BODY_CAP: usize = 64 * 1024;
 const QUERY_BODY_CAP: usize = 256 * 1024;
 /// The longest discovery document.
 const DISCOVERY_BODY_CAP: usize = 256 * 1024;
+/// The longest answer of the token endpoint.
+const TOKEN_BODY_CAP: usize = 64 * 1024;
 
 /// What one gRPC call brings along to all its requests to Atoti.
 #[derive(Clone, Debug)]
@@ -69,6 +75,8 @@ pub struct Call {
     pub carry_until: Instant,
     /// Whether any byte of the call's write has left.
     pub gate: Gate,
+    /// Where its requests wait for their turns.
+    pub lane: Lane,
 }
 
 /// A write that Atoti accepted.
@@ -78,10 +86,23 @@ pub struct Accepted {
     pub attempts: u32,
 }
 
+/// What became of reading the files again.
+#[derive(Clone, Copy, Debug)]
+pub struct Files {
+    /// Those of TLS.
+    pub certificates: Refreshed,
+    /// That of the bridge's own credentials.
+    pub credentials: Refreshed,
+    /// When the certificate shown to Atoti ends, if one is.
+    pub certificate_expires: Option<SystemTime>,
+}
+
 /// The client. One per process; cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub struct Atoti {
-    http: Client,
+    http: Http,
+    credentials: Credentials,
+    lanes: Lanes,
     base: Url,
     timeout: Duration,
     budget: TpsBudget,
@@ -94,27 +115,13 @@ impl Atoti {
     ///
     /// # Errors
     ///
-    /// When the TLS set-up of this machine cannot be used, or no crypto provider has been installed for the process
-    /// (see [`install_crypto_provider`](crate::install_crypto_provider)).
-    pub fn new(upstream: &Upstream) -> Result<Self, reqwest::Error> {
-        #[expect(clippy::disallowed_methods, reason = "this is the one client of clippy.toml's ban")]
-        let http = Client::builder()
-            // A redirect followed turns a login page into a success and hands credentials to another host.
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            // A proxy from the environment would see every caller's credentials.
-            .no_proxy()
-            // What may be repeated is decided in `retry`, nowhere else.
-            .retry(reqwest::retry::never())
-            .connect_timeout(upstream.connect_timeout)
-            .pool_idle_timeout(POOL_IDLE)
-            .tcp_keepalive(TCP_KEEPALIVE)
-            .tcp_nodelay(true)
-            .http1_only()
-            .user_agent(concat!("atoti-grpc-bridge/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+    /// When the TLS set-up of this machine cannot be used, a file of the settings is gone, or no crypto provider has
+    /// been installed for the process (see [`install_crypto_provider`](crate::install_crypto_provider)).
+    pub fn new(upstream: &Upstream) -> Result<Self, String> {
         Ok(Self {
-            http,
+            http: Http::new(upstream)?,
+            credentials: Credentials::new(&upstream.credentials)?,
+            lanes: Lanes::new(upstream.max_connections),
             base: upstream.url.clone(),
             timeout: upstream.timeout,
             budget: retry::budget(),
@@ -135,9 +142,10 @@ impl Atoti {
             bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
             body_cap: WRITE_BODY_CAP,
             gate: Some(&call.gate),
+            lane: call.lane,
         };
         let request = || {
-            let mut request = self.request(Method::PATCH, self.query_url(id), call);
+            let mut request = self.request(Method::PATCH, self.query_url(id), call.headers.clone());
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *request.body_mut() = Some(call.gate.guard(CANCEL_BODY));
             request
@@ -154,8 +162,9 @@ impl Atoti {
     /// Whatever kept the query from being read; a 404 when the history does not hold it.
     pub async fn get_query(&self, call: &Call, id: &QueryId) -> Result<Query, Error> {
         let exchange = self.read(call, QUERY_BODY_CAP);
-        let (attempts, Success { http_status, body }) =
-            self.run(&exchange, || self.request(Method::GET, self.query_url(id), call)).await?;
+        let (attempts, Success { http_status, body }) = self
+            .run(&exchange, || self.request(Method::GET, self.query_url(id), call.headers.clone()))
+            .await?;
         let query = Query::from_json(&body).map_err(|why| Error::malformed(attempts, http_status, &why))?;
         self.api_seen.store(true, Ordering::Relaxed);
         Ok(query)
@@ -167,16 +176,53 @@ impl Atoti {
         if self.api_seen.load(Ordering::Relaxed) {
             return false;
         }
-        let exchange = self.read(call, DISCOVERY_BODY_CAP);
-        let discovery =
-            self.run(&exchange, || self.request(Method::GET, self.url(["versions", "rest"]), call)).await;
-        match discovery.map(|(_, answer)| wire::lists_api(&answer.body, API_KEY)) {
-            Ok(Some(installed)) => {
-                self.api_seen.store(installed, Ordering::Relaxed);
-                !installed
-            }
-            Ok(None) | Err(_) => false,
+        let discovered = self.discover(&self.read(call, DISCOVERY_BODY_CAP), call.headers.clone()).await;
+        matches!(discovered, Ok(Some(false)))
+    }
+
+    /// Whether something answers in Atoti's place, whatever it thinks of the question: `GET /versions/rest`, which
+    /// needs no credentials.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing does.
+    pub async fn probe(&self, within: Duration) -> Result<(), Error> {
+        match self.discover(&self.look(within, DISCOVERY_BODY_CAP), HeaderMap::new()).await {
+            Err(error) if !error.is_an_answer() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    /// Whether the API is installed, as far as the discovery document tells.
+    async fn discover(&self, exchange: &Exchange<'_>, headers: HeaderMap) -> Result<Option<bool>, Error> {
+        let request = || self.request(Method::GET, self.url(["versions", "rest"]), headers.clone());
+        let (_, answer) = self.run(exchange, request).await?;
+        let installed = wire::lists_api(&answer.body, API_KEY);
+        if installed == Some(true) {
+            self.api_seen.store(true, Ordering::Relaxed);
+        }
+        Ok(installed)
+    }
+
+    /// Reads the files of certificates and credentials again; tells whether they can be used.
+    pub fn refresh_files(&self) -> Files {
+        Files {
+            certificates: self.http.refresh(),
+            credentials: self.credentials.refresh(),
+            certificate_expires: self.http.expires(),
+        }
+    }
+
+    /// Renews the token of the bridge's own account before it expires, if it is about to.
+    ///
+    /// # Errors
+    ///
+    /// Why Atoti issued none. The one before is used for as long as it is good.
+    pub async fn renew_token(&self) -> Result<(), Error> {
+        let Credentials::Jwt { tokens, .. } = &self.credentials else { return Ok(()) };
+        let Some(old) = tokens.due() else { return Ok(()) };
+        let renewed = self.own_authorization(Instant::now() + self.timeout, Some(&old)).await;
+        renewed.map(drop).map_err(|failed| self.not_begun(failed))
     }
 
     /// Makes an attempt, and one more where that is allowed; yields the number of attempts and the answer.
@@ -186,39 +232,128 @@ impl Atoti {
         request: impl Fn() -> Request,
     ) -> Result<(u32, Success), Error> {
         self.budget.deposit();
-        let first = match exchange.attempt(&self.http, request()).await {
+        let by = exchange.bounds.begin_by;
+        let own = self.own_authorization(by, None).await.map_err(|failed| self.not_begun(failed))?;
+        let first = match self.attempt(exchange, request(), own.clone()).await {
             Ok(success) => return Ok((1, success)),
             Err(failed) => failed,
         };
+        let Some((own, answer_lost)) = self.repeat(exchange, &first, own).await else {
+            return Err(self.ended(exchange.error(first, 1, false)));
+        };
+        tracing::debug!(fact = ?first.fact, cause = %first.cause, "attempt failed; repeating once");
+        match self.attempt(exchange, request(), own).await {
+            Ok(success) => Ok((2, success)),
+            Err(second) => Err(self.ended(exchange.error(second, 2, answer_lost))),
+        }
+    }
+
+    /// Whether to repeat: with what credentials, and whether the first attempt may have reached Atoti.
+    async fn repeat(
+        &self,
+        exchange: &Exchange<'_>,
+        first: &Failed,
+        own: Option<HeaderValue>,
+    ) -> Option<(Option<HeaderValue>, bool)> {
+        if matches!(first.fact, Fact::Refused(Refusal { status: 401, .. })) {
+            // Perhaps renewed in between, or thrown away by Atoti. What was refused has had no effect.
+            let refused = own?;
+            let fresh = self.own_authorization(exchange.bounds.begin_by, Some(&refused)).await.ok()?;
+            return (fresh.as_ref() != Some(&refused)).then_some((fresh, false));
+        }
         let pause = retry::pause();
         let may_repeat = retry::may_repeat(&first.fact)
             && retry::worth_waiting(&first.fact, pause)
             && exchange.bounds.leave_room_for(pause)
             && self.budget.withdraw();
         if !may_repeat {
-            return Err(exchange.error(first, 1, false));
+            return None;
         }
-        let answer_lost = exchange.was_sent(&first);
-        tracing::debug!(fact = ?first.fact, cause = %first.cause, "attempt failed; repeating once");
+        let answer_lost = exchange.was_sent(first);
         tokio::time::sleep(pause).await;
-        match exchange.attempt(&self.http, request()).await {
-            Ok(success) => Ok((2, success)),
-            Err(second) => Err(exchange.error(second, 2, answer_lost)),
+        Some((own, answer_lost))
+    }
+
+    async fn attempt(
+        &self,
+        exchange: &Exchange<'_>,
+        mut request: Request,
+        own: Option<HeaderValue>,
+    ) -> Result<Success, Failed> {
+        if self.credentials.are_own() {
+            request.headers_mut().remove(header::AUTHORIZATION);
         }
+        request.headers_mut().extend(own.map(|own| (header::AUTHORIZATION, own)));
+        exchange.attempt(&self.http.client(), &self.lanes, request).await
+    }
+
+    /// The bridge's own `authorization`, if it has one; `refused` is one that Atoti wants no more.
+    async fn own_authorization(
+        &self,
+        by: Instant,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, Failed> {
+        match &self.credentials {
+            Credentials::Forward => Ok(None),
+            Credentials::Fixed(file) => {
+                if refused.is_some() {
+                    file.refresh();
+                }
+                Ok(Some(HeaderValue::clone(&file.current())))
+            }
+            Credentials::Jwt { login, tokens } => {
+                let ask = || self.ask_for_token(login.current().as_ref().clone(), by);
+                tokens.get(refused, ask).await.map(Some)
+            }
+        }
+    }
+
+    /// `GET /activeviam/jwt/rest/v3/token`.
+    async fn ask_for_token(&self, login: HeaderValue, by: Instant) -> Result<Token, Failed> {
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, login)]);
+        let request = self.request(Method::GET, self.url(TOKEN.split('/')), headers);
+        // No call can do without, so it does not wait behind reads.
+        let exchange = self.bounded(by, TOKEN_BODY_CAP, Lane::Cancels);
+        let answer = exchange.attempt(&self.http.client(), &self.lanes, request).await;
+        match answer {
+            Ok(Success { body, .. }) => Token::from_json(&body)
+                .ok_or(Failed::new(Fact::NoToken, "the token endpoint's answer is no token")),
+            Err(failed) => Err(failed.of_token_endpoint()),
+        }
+    }
+
+    /// A failure before the first attempt.
+    fn not_begun(&self, failed: Failed) -> Error {
+        self.ended(failed.before_any_attempt())
+    }
+
+    fn ended(&self, error: Error) -> Error {
+        Error { own_credentials: self.credentials.are_own(), ..error }
     }
 
     fn read(&self, call: &Call, body_cap: usize) -> Exchange<'static> {
+        // It has no body to hold back.
+        call.gate.open();
+        self.bounded(call.read_by, body_cap, call.lane)
+    }
+
+    fn look(&self, within: Duration, body_cap: usize) -> Exchange<'static> {
+        self.bounded(Instant::now() + within, body_cap, Lane::Reads)
+    }
+
+    fn bounded(&self, by: Instant, body_cap: usize, lane: Lane) -> Exchange<'static> {
         Exchange {
             expected: Expected::Json,
-            bounds: Bounds { begin_by: call.read_by, end_by: call.read_by, per_attempt: self.timeout },
+            bounds: Bounds { begin_by: by, end_by: by, per_attempt: self.timeout },
             body_cap,
             gate: None,
+            lane,
         }
     }
 
-    fn request(&self, method: Method, url: Url, call: &Call) -> Request {
+    fn request(&self, method: Method, url: Url, headers: HeaderMap) -> Request {
         let mut request = Request::new(method, url);
-        *request.headers_mut() = call.headers.clone();
+        *request.headers_mut() = headers;
         // `text/plain` alone breaks the rendering of errors in Spring.
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
         request
@@ -251,12 +386,7 @@ mod tests {
             ("http://atoti:9090/a/b", "/a/b/activeviam/query-history/rest/v1/query/42"),
             ("http://atoti:9090/a/b/", "/a/b/activeviam/query-history/rest/v1/query/42"),
         ] {
-            let upstream = Upstream {
-                url: Url::parse(base).expect("a URL"),
-                connect_timeout: Duration::from_secs(1),
-                timeout: Duration::from_secs(1),
-            };
-            let atoti = Atoti::new(&upstream).expect("a client");
+            let atoti = Atoti::new(&Upstream::at(Url::parse(base).expect("a URL"))).expect("a client");
             assert_eq!(atoti.query_url(&QueryId::parse("42").expect("an id")).path(), path, "{base}");
         }
     }

@@ -45,6 +45,8 @@ pub struct Record<'a> {
 pub struct Caller<'a> {
     /// The other end of the connection: in a mesh, the sidecar.
     pub peer: Option<SocketAddr>,
+    /// What the caller's certificate calls it, where callers must show one.
+    pub certificate: Option<&'a str>,
     /// Who the credentials name. Claimed only, until Atoti has accepted them.
     pub claimed_user: Option<&'a str>,
 }
@@ -59,6 +61,7 @@ impl Record<'_> {
             query_id = self.query_id,
             reason = self.reason,
             caller.peer = self.caller.peer.map(tracing::field::display),
+            caller.certificate = self.caller.certificate,
             caller.claimed_user = self.caller.claimed_user,
             request_id = self.request_id,
             trace_id = self.trace_id,

@@ -4,6 +4,7 @@ mod demo;
 mod serve;
 mod signal;
 mod simulate;
+mod upkeep;
 
 use std::{fmt::Display, future::Future, process::ExitCode};
 

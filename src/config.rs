@@ -2,43 +2,66 @@
 //!
 //! [`Settings`] is what a person wrote (flags and environment variables, as text); [`Settings::validate`] turns it
 //! into a [`Config`] or lists every fault at once, each with its mend. Nothing else reads the environment, but for
-//! `RUST_LOG`.
+//! `RUST_LOG`. One file per concern: `upstream` (Atoti), `callers` (TLS and who may call); the rest is here.
 
-use std::{fmt, io::IsTerminal as _, net::SocketAddr, num::NonZeroUsize, time::Duration};
+mod callers;
+mod check;
+mod upstream;
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::Args;
-use jiff::SignedDuration;
-use url::Url;
+
+use self::check::Check;
+pub use self::{
+    callers::{CallerSettings, Callers, TlsFiles},
+    check::{Fault, duration},
+    upstream::{Credentials, Scheme, Secret, Upstream, UpstreamFiles, UpstreamSettings},
+};
 
 /// Where the bridge listens when nothing else is said: gRPC's customary port, reachable from this machine only.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
+/// Where metrics and probes are served when nothing else is said.
+pub const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:9464";
 
 /// What a person may set, still as text.
 ///
 /// Every value is text here so that all faults can be told at once rather than the first one only.
 #[derive(Clone, Debug, Args)]
+#[expect(missing_docs, reason = "doc comments on flattened groups would replace the command's own help text")]
 pub struct Settings {
-    /// Address to serve gRPC on; port 0 picks a free one, which the `listening` log line names
+    /// Address to serve gRPC on, or unix:PATH for a Unix socket; port 0 picks a free one, which the `listening` log
+    /// line names
     #[arg(long, env = "ATOTI_BRIDGE_LISTEN", value_name = "IP:PORT", default_value = DEFAULT_LISTEN)]
     pub listen: String,
 
-    /// Base URL of the Atoti Server, with its context path if it has one
-    #[arg(
-        long,
-        env = "ATOTI_BRIDGE_UPSTREAM_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:9090"
-    )]
-    pub upstream_url: String,
+    #[command(flatten)]
+    pub upstream: UpstreamSettings,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the command's own help text")]
+    pub callers: CallerSettings,
+
+    /// How long to serve on after SIGTERM or Ctrl-C, while health says NOT_SERVING, until clients have noticed
+    #[arg(long, env = "ATOTI_BRIDGE_DRAIN_DELAY", value_name = "DURATION", default_value = "5s")]
+    pub drain_delay: String,
+
+    #[command(flatten)]
     pub tuning: Tuning,
 }
 
 /// The settings that have a good value for nearly everybody; `demo` takes them too.
 #[derive(Clone, Debug, Args)]
 pub struct Tuning {
+    /// Address to serve metrics and probes on (HTTP: /metrics, /livez, /readyz); port 0 picks a free one
+    #[arg(long, env = "ATOTI_BRIDGE_ADMIN_LISTEN", value_name = "IP:PORT", default_value = DEFAULT_ADMIN_LISTEN)]
+    pub admin_listen: String,
+
     /// How long one attempt may take to connect to Atoti, TLS included
     #[arg(
         long,
@@ -52,15 +75,27 @@ pub struct Tuning {
     #[arg(long, env = "ATOTI_BRIDGE_UPSTREAM_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     pub upstream_timeout: String,
 
+    /// Requests at work at Atoti at once; an admitted call waits for its turn inside its deadline
+    #[arg(long, env = "ATOTI_BRIDGE_UPSTREAM_MAX_CONNECTIONS", value_name = "COUNT", default_value = "64")]
+    pub upstream_max_connections: String,
+
     /// Longest deadline a call may have, and the deadline of callers that send no `grpc-timeout`
     #[arg(long, env = "ATOTI_BRIDGE_MAX_DEADLINE", value_name = "DURATION", default_value = "30s")]
     pub max_deadline: String,
 
-    /// Calls at work at once; the next one is refused at once with RESOURCE_EXHAUSTED
+    /// Calls at work at once; the next one is refused at once with RESOURCE_EXHAUSTED. A quarter is kept for cancels
     #[arg(long, env = "ATOTI_BRIDGE_MAX_IN_FLIGHT", value_name = "COUNT", default_value = "128")]
     pub max_in_flight: String,
 
-    /// How long calls in flight may go on after SIGTERM or Ctrl-C
+    /// Connections open at once; the next one is closed at once
+    #[arg(long, env = "ATOTI_BRIDGE_MAX_CONNECTIONS", value_name = "COUNT", default_value = "1024")]
+    pub max_connections: String,
+
+    /// How long a connection lives, give or take a tenth; then its calls finish and its client connects anew
+    #[arg(long, env = "ATOTI_BRIDGE_MAX_CONNECTION_AGE", value_name = "DURATION", default_value = "5m")]
+    pub max_connection_age: String,
+
+    /// How long calls in flight may go on when connections are closed after SIGTERM or Ctrl-C
     #[arg(long, env = "ATOTI_BRIDGE_DRAIN_GRACE", value_name = "DURATION", default_value = "15s")]
     pub drain_grace: String,
 
@@ -76,11 +111,15 @@ pub struct Tuning {
 /// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Address to serve gRPC on. `ATOTI_BRIDGE_LISTEN`, default `127.0.0.1:50051`: never reachable from outside by
+    /// Where to serve gRPC. `ATOTI_BRIDGE_LISTEN`, default `127.0.0.1:50051`: never reachable from outside by
     /// accident.
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// Where to serve metrics and probes. `ATOTI_BRIDGE_ADMIN_LISTEN`, default `127.0.0.1:9464`.
+    pub admin_listen: SocketAddr,
     /// Atoti, and how long to bear with it.
     pub upstream: Upstream,
+    /// What callers are shown and asked.
+    pub callers: Callers,
     /// What one process takes on.
     pub limits: Limits,
     /// Whether reflection is served. `ATOTI_BRIDGE_REFLECTION`, default `true`.
@@ -89,16 +128,36 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Atoti, and how long to bear with it.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// Base URL without user, query and fragment; its path is the context path. `ATOTI_BRIDGE_UPSTREAM_URL`.
-    pub url: Url,
-    /// Per attempt. `ATOTI_BRIDGE_UPSTREAM_CONNECT_TIMEOUT`, default 1 s: inside a data centre a slower connect is a
-    /// dead host, and a cancel should be tried elsewhere.
-    pub connect_timeout: Duration,
-    /// Per attempt. `ATOTI_BRIDGE_UPSTREAM_TIMEOUT`, default 10 s.
-    pub timeout: Duration,
+/// A place to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An IP address with a port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine can reach it.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(address) => match address.ip() {
+                IpAddr::V4(ip) => ip.is_loopback(),
+                IpAddr::V6(ip) => ip.is_loopback(),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(out),
+            Self::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// What one process takes on.
@@ -108,9 +167,31 @@ pub struct Limits {
     pub max_deadline: Duration,
     /// Calls at work at once. `ATOTI_BRIDGE_MAX_IN_FLIGHT`, default 128: below the threads of a stock Tomcat (200).
     pub max_in_flight: NonZeroUsize,
-    /// Time for calls in flight after the signal to stop. `ATOTI_BRIDGE_DRAIN_GRACE`, default 15 s: with what
+    /// Connections open at once. `ATOTI_BRIDGE_MAX_CONNECTIONS`, default 1024.
+    pub max_connections: NonZeroUsize,
+    /// How long a connection lives, give or take a tenth. `ATOTI_BRIDGE_MAX_CONNECTION_AGE`, default 5 min: soon
+    /// enough that clients find new replicas, seldom enough to cost nothing.
+    pub max_connection_age: Duration,
+    /// How long to serve on after the signal to stop. `ATOTI_BRIDGE_DRAIN_DELAY`, default 5 s: until endpoints and
+    /// balancers have noticed.
+    pub drain_delay: Duration,
+    /// Time for calls in flight after that. `ATOTI_BRIDGE_DRAIN_GRACE`, default 15 s: with the delay and what
     /// surrounds it, inside the 30 s that Kubernetes grants.
     pub drain_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let count = |count| NonZeroUsize::new(count).expect("not zero");
+        Self {
+            max_deadline: Duration::from_secs(30),
+            max_in_flight: count(128),
+            max_connections: count(1024),
+            max_connection_age: Duration::from_secs(300),
+            drain_delay: Duration::from_secs(5),
+            drain_grace: Duration::from_secs(15),
+        }
+    }
 }
 
 /// How log lines look.
@@ -122,55 +203,32 @@ pub enum LogFormat {
     Json,
 }
 
-/// One setting that cannot be used, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The environment variable; the flag is the same name in lower case with dashes, without the prefix.
-    pub variable: &'static str,
-    /// What was written.
-    pub value: String,
-    /// What is wrong with it and what to write instead.
-    pub mend: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flag = self.variable.trim_start_matches(PREFIX).to_lowercase().replace('_', "-");
-        write!(out, "{} (--{flag}) = {:?}: {}", self.variable, self.value, self.mend)
-    }
-}
-
-const PREFIX: &str = "ATOTI_BRIDGE_";
-
 impl Settings {
-    /// Checks every setting.
+    /// Checks every setting, and that the files named can be used.
     ///
     /// # Errors
     ///
-    /// Every fault there is, in the order of `--help`.
+    /// Every fault there is.
     pub fn validate(&self) -> Result<Config, Vec<Fault>> {
         let mut check = Check::default();
         let tuning = &self.tuning;
-        let listen = check.address("ATOTI_BRIDGE_LISTEN", &self.listen);
-        let url = check.base_url("ATOTI_BRIDGE_UPSTREAM_URL", &self.upstream_url);
-        let connect_timeout =
-            check.duration("ATOTI_BRIDGE_UPSTREAM_CONNECT_TIMEOUT", &tuning.upstream_connect_timeout);
-        let timeout = check.duration("ATOTI_BRIDGE_UPSTREAM_TIMEOUT", &tuning.upstream_timeout);
-        let max_deadline = check.duration("ATOTI_BRIDGE_MAX_DEADLINE", &tuning.max_deadline);
-        let max_in_flight = check.count("ATOTI_BRIDGE_MAX_IN_FLIGHT", &tuning.max_in_flight);
-        let drain_grace = check.duration("ATOTI_BRIDGE_DRAIN_GRACE", &tuning.drain_grace);
+        let listen = check.listen("ATOTI_BRIDGE_LISTEN", &self.listen);
+        let admin_listen = check.address("ATOTI_BRIDGE_ADMIN_LISTEN", &tuning.admin_listen);
+        let upstream = self.upstream.validate(tuning, &mut check);
+        let credentials = upstream.as_ref().map(|upstream| &upstream.credentials);
+        let callers = self.callers.validate(listen.as_ref(), credentials, &mut check);
+        let drain_delay = check.delay("ATOTI_BRIDGE_DRAIN_DELAY", &self.drain_delay);
+        let limits = tuning.limits(&mut check);
         let reflection = check.flag("ATOTI_BRIDGE_REFLECTION", &tuning.reflection);
         let log_format = check.log_format("ATOTI_BRIDGE_LOG_FORMAT", tuning.log_format.as_deref());
 
         let config = || {
             Some(Config {
                 listen: listen?,
-                upstream: Upstream { url: url?, connect_timeout: connect_timeout?, timeout: timeout? },
-                limits: Limits {
-                    max_deadline: max_deadline?,
-                    max_in_flight: max_in_flight?,
-                    drain_grace: drain_grace?,
-                },
+                admin_listen: admin_listen?,
+                upstream: upstream?,
+                callers: callers?,
+                limits: Limits { drain_delay: drain_delay?, ..limits? },
                 reflection: reflection?,
                 log_format: log_format?,
             })
@@ -179,97 +237,21 @@ impl Settings {
     }
 }
 
-/// Collects faults; each check yields nothing exactly when it has noted one.
-#[derive(Default)]
-struct Check {
-    faults: Vec<Fault>,
-}
-
-impl Check {
-    fn keep<T>(&mut self, variable: &'static str, value: &str, checked: Result<T, String>) -> Option<T> {
-        checked.map_err(|mend| self.faults.push(Fault { variable, value: value.to_owned(), mend })).ok()
-    }
-
-    fn address(&mut self, variable: &'static str, value: &str) -> Option<SocketAddr> {
-        let checked = value.parse().map_err(|_| {
-            "not an IP address with a port; write for example 0.0.0.0:50051 or [::1]:50051".to_owned()
-        });
-        self.keep(variable, value, checked)
-    }
-
-    fn base_url(&mut self, variable: &'static str, value: &str) -> Option<Url> {
-        // A password must not be echoed by the very message that complains about it.
-        let shown = if value.contains('@') { "(hidden: it holds an @)" } else { value };
-        self.keep(variable, shown, base_url(value))
-    }
-
-    fn duration(&mut self, variable: &'static str, value: &str) -> Option<Duration> {
-        self.keep(variable, value, positive_duration(value))
-    }
-
-    fn count(&mut self, variable: &'static str, value: &str) -> Option<NonZeroUsize> {
-        // The upper bound is that of the semaphore which keeps the count.
-        let checked = match value.parse::<NonZeroUsize>() {
-            Ok(count) if count.get() <= 1_000_000 => Ok(count),
-            _ => Err("not a whole number from 1 to 1000000".to_owned()),
-        };
-        self.keep(variable, value, checked)
-    }
-
-    fn flag(&mut self, variable: &'static str, value: &str) -> Option<bool> {
-        self.keep(variable, value, value.parse().map_err(|_| "write true or false".to_owned()))
-    }
-
-    fn log_format(&mut self, variable: &'static str, value: Option<&str>) -> Option<LogFormat> {
-        match value {
-            None if std::io::stderr().is_terminal() => Some(LogFormat::Text),
-            None | Some("json") => Some(LogFormat::Json),
-            Some("text") => Some(LogFormat::Text),
-            Some(other) => self.keep(variable, other, Err("write text or json".to_owned())),
-        }
-    }
-}
-
-fn base_url(value: &str) -> Result<Url, String> {
-    let url = Url::parse(value)
-        .map_err(|why| format!("{why}; write for example http://atoti.example:9090/context"))?;
-    let mend = if !matches!(url.scheme(), "http" | "https") {
-        "the scheme must be http or https"
-    } else if url.host_str().is_none_or(str::is_empty) {
-        "it has no host; write for example http://atoti.example:9090"
-    } else if !url.username().is_empty() || url.password().is_some() {
-        "credentials do not belong into the URL; callers send theirs as `authorization` metadata"
-    } else if url.query().is_some() || url.fragment().is_some() {
-        "leave out everything from ? or # on; only scheme, host, port and context path count"
-    } else if url.path().contains("//") || url.path().contains('%') || url.path().contains(';') {
-        "the context path holds //, % or ; which Atoti's web server refuses"
-    } else {
-        return Ok(url);
-    };
-    Err(mend.to_owned())
-}
-
-/// Reads `500ms`, `1s`, `5m`, `1m 30s`, or an ISO 8601 duration such as `PT1S`; up to a day.
-///
-/// # Errors
-///
-/// What to write instead.
-pub fn duration(value: &str) -> Result<Duration, String> {
-    /// Longer than anything sensible, short enough that adding it to a clock cannot overflow.
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-    let parsed = value.parse::<SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
-    match parsed {
-        None => Err("not a duration; write for example 500ms, 10s or 5m".to_owned()),
-        Some(duration) if duration > LONGEST => Err("longer than a day".to_owned()),
-        Some(duration) => Ok(duration),
-    }
-}
-
-fn positive_duration(value: &str) -> Result<Duration, String> {
-    match duration(value)? {
-        Duration::ZERO => Err("must be longer than nothing; write for example 500ms".to_owned()),
-        duration => Ok(duration),
+impl Tuning {
+    fn limits(&self, check: &mut Check) -> Option<Limits> {
+        let max_deadline = check.duration("ATOTI_BRIDGE_MAX_DEADLINE", &self.max_deadline);
+        let max_in_flight = check.count("ATOTI_BRIDGE_MAX_IN_FLIGHT", &self.max_in_flight);
+        let max_connections = check.count("ATOTI_BRIDGE_MAX_CONNECTIONS", &self.max_connections);
+        let max_connection_age = check.duration("ATOTI_BRIDGE_MAX_CONNECTION_AGE", &self.max_connection_age);
+        let drain_grace = check.duration("ATOTI_BRIDGE_DRAIN_GRACE", &self.drain_grace);
+        Some(Limits {
+            max_deadline: max_deadline?,
+            max_in_flight: max_in_flight?,
+            max_connections: max_connections?,
+            max_connection_age: max_connection_age?,
+            drain_grace: drain_grace?,
+            ..Limits::default()
+        })
     }
 }
 
@@ -295,10 +277,18 @@ mod tests {
         let config = validate(&[]).expect("valid");
         assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
         assert_eq!(config.upstream.url.as_str(), "http://127.0.0.1:9090/");
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9464");
+        // The defaults for those who embed the library are the same.
+        let (upstream, limits) = (Upstream::at(config.upstream.url.clone()), Limits::default());
+        assert_eq!(format!("{:?}", config.upstream), format!("{upstream:?}"));
+        assert_eq!(format!("{:?}", config.limits), format!("{limits:?}"));
         assert_eq!(config.upstream.connect_timeout, Duration::from_secs(1));
         assert_eq!(config.upstream.timeout, Duration::from_secs(10));
+        assert_eq!(config.upstream.max_connections.get(), 64);
         assert_eq!(config.limits.max_deadline, Duration::from_secs(30));
         assert_eq!(config.limits.max_in_flight.get(), 128);
+        assert_eq!(config.limits.max_connection_age, Duration::from_secs(300));
+        assert_eq!(config.limits.drain_delay, Duration::from_secs(5));
         assert_eq!(config.limits.drain_grace, Duration::from_secs(15));
         assert!(config.reflection);
     }
@@ -332,14 +322,41 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_in_the_usual_spellings_only() {
-        for (text, millis) in
-            [("500ms", 500), ("1s", 1000), ("5m", 300_000), ("1m 30s", 90_000), ("PT2S", 2000)]
-        {
-            assert_eq!(positive_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+    fn settings_that_contradict_each_other_are_refused_with_what_to_do() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE");
+        for (flags, variable, mend) in [
+            (&["--credentials=basic"][..], "_CREDENTIALS_FILE", "needs the file"),
+            (&["--credentials=kerberos"], "_CREDENTIALS", "forward, basic, bearer or jwt"),
+            (&["--credentials-file", file], "_CREDENTIALS", "leave the file out"),
+            (&["--credentials=basic", "--credentials-file=/no/such"], "_CREDENTIALS_FILE", "/no/such: "),
+            (&["--credentials=basic", "--credentials-file", file], "_CREDENTIALS_FILE", "one line"),
+            (&["--tls-cert-file", file], "_TLS_CERT_FILE", "no certificate in PEM"),
+            (&["--tls-key-file", file], "_TLS_KEY_FILE", "no private key in PEM"),
+            (&["--tls-client-names=ada"], "_TLS_CLIENT_NAMES", "_TLS_CLIENT_CA_FILE"),
+            (&["--upstream-ca-file=/no/such"], "_UPSTREAM_CA_FILE", "/no/such: "),
+            (&["--allow-anonymous-callers=perhaps"], "_ALLOW_ANONYMOUS_CALLERS", "true or false"),
+            (&["--upstream-client-cert-file=/no/such"], "_UPSTREAM_CLIENT_CERT_FILE", "/no/such: "),
+        ] {
+            let faults = validate(flags).expect_err(variable);
+            let (fault, told) = (&faults[0], faults[0].to_string());
+            assert!(fault.variable.ends_with(variable) && told.contains(mend), "{flags:?}: {told}");
         }
-        for text in ["", "10", "-1s", "0s", "1 fortnight", "25h", "99999999999999h"] {
-            assert!(positive_duration(text).is_err(), "{text}");
-        }
+    }
+
+    #[test]
+    fn the_bridges_own_credentials_are_not_lent_to_whoever_comes_by() {
+        let secret = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(&secret, "ada:s3cret").expect("written");
+        let own = |flags: &[&str]| {
+            let file = format!("--credentials-file={}", secret.path().display());
+            validate(&[&["--credentials=jwt", &file], flags].concat())
+        };
+        assert!(own(&[]).is_ok());
+        assert!(own(&["--listen=[::1]:50051"]).is_ok());
+        assert!(own(&["--listen=unix:/run/bridge.sock"]).is_ok());
+        assert!(own(&["--listen=0.0.0.0:50051", "--allow-anonymous-callers=true"]).is_ok());
+        let faults = own(&["--listen=0.0.0.0:50051"]).expect_err("open to all");
+        assert_eq!(faults[0].variable, "ATOTI_BRIDGE_ALLOW_ANONYMOUS_CALLERS");
+        assert!(!format!("{faults:?}").contains("s3cret"));
     }
 }

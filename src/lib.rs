@@ -13,6 +13,9 @@
 
 pub mod proto;
 
+pub mod files;
+pub mod tls;
+
 pub mod config;
 
 pub mod atoti;

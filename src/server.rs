@@ -1,19 +1,32 @@
 //! The gRPC server: everything between a listening socket and the service, from start to drain.
 
+mod accept;
+mod admin;
+mod headers_only;
+mod health;
+mod listen;
+mod observe;
 mod stack;
 
-use std::{io, net::SocketAddr};
+use std::{io, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt as _;
-use tokio::{net::TcpListener, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{server::NamedService, service::Routes};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::pb::health_server::HealthServer;
 
+use self::{accept::Connections, stack::Stack};
+pub use self::{health::Health, listen::Listener};
 use crate::{
-    config::{Config, Limits},
+    config::Limits,
+    files::FromFiles,
     proto::{FILE_DESCRIPTOR_SET, queryhistory::query_history_service_server::QueryHistoryServiceServer},
     service::QueryHistory,
+    telemetry::Metrics,
+    tls,
 };
 
 /// No request of this API is larger by far.
@@ -21,75 +34,149 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 type Service = QueryHistoryServiceServer<QueryHistory>;
 
-/// Serves gRPC on a bound socket until told to stop, then drains.
-///
-/// Health is NOT_SERVING from the first moment of the drain. Calls in flight, and cancels whose callers have gone, may
-/// finish within the grace; what is left then is cut, and said.
-///
-/// # Errors
-///
-/// When the listening socket fails.
-pub async fn run(
-    listener: TcpListener,
-    config: &Config,
-    history: QueryHistory,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    report(&health, ServingStatus::Serving).await;
-    let service = Service::new(history.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let mut routes = Routes::new(service).add_service(health_service);
-    if config.reflection {
-        routes = with_reflection(routes);
-    }
+/// The name of the service, in health and in paths.
+pub const SERVICE: &str = <Service as NamedService>::NAME;
 
-    tracing::info!(grpc.address = %listener.local_addr()?, "listening");
-    // Not `stop` itself: without connections the server ends with it, and could be seen to before `stop` is.
-    let close = CancellationToken::new();
-    let mut serving = tokio::spawn(serve(listener, routes, config.limits.clone(), close.clone()));
-    tokio::select! {
-        () = stop.cancelled() => {}
-        ended = &mut serving => return ended.unwrap_or_else(|panic| Err(io::Error::other(panic))),
-    }
-
-    let drain_by = Instant::now() + config.limits.drain_grace;
-    tracing::info!(grace = ?config.limits.drain_grace, "draining");
-    report(&health, ServingStatus::NotServing).await;
-    history.refuse_new_calls();
-    close.cancel();
-    let cut = tokio::time::timeout_at(drain_by, serving).await.is_err();
-    let left = history.drain(drain_by.saturating_duration_since(Instant::now())).await;
-    if cut || left > 0 {
-        tracing::warn!(cancels = left, "the grace is over: cutting the connections that are left");
-    }
-    tracing::info!("stopped");
-    Ok(())
+/// What a server is made of.
+#[derive(Debug)]
+pub struct Server {
+    /// For gRPC.
+    pub listener: Listener,
+    /// For metrics and probes.
+    pub admin: TcpListener,
+    /// What it takes on.
+    pub limits: Limits,
+    /// Whether reflection is served.
+    pub reflection: bool,
+    /// What it shows and asks over TLS; without it, gRPC is served in plain text.
+    pub tls: Option<Arc<FromFiles<tls::Server>>>,
+    /// NOT_SERVING until somebody says otherwise.
+    pub health: Health,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
+
+impl Server {
+    /// Serves until told to stop, then drains.
+    ///
+    /// The drain: health turns NOT_SERVING, and everything is served on for the delay, until clients and balancers
+    /// have noticed. Then connections say GOAWAY and new calls are refused; calls in flight, and cancels whose callers
+    /// have gone, may finish within the grace. What is left then is cut, and said.
+    ///
+    /// # Errors
+    ///
+    /// When a socket is gone before it begins.
+    pub async fn run(self, history: QueryHistory, stop: CancellationToken) -> io::Result<()> {
+        let Self { listener, admin, limits, reflection, tls, health, metrics } = self;
+        let service = Service::new(history.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut routes = Routes::new(service).add_service(HealthServer::new(health.clone()));
+        if reflection {
+            routes = with_reflection(routes);
+        }
+        tracing::info!(
+            grpc.address = %listener.local()?,
+            admin.address = %admin.local_addr()?,
+            tls = tls.is_some(),
+            "listening"
+        );
+        let admin = tokio::spawn(admin::serve(admin, health.clone(), metrics.clone()));
+        let connections = Open::start(listener, routes, &limits, tls, &metrics);
+        stop.cancelled().await;
+
+        let Limits { drain_delay, drain_grace, .. } = limits;
+        tracing::info!(delay = ?drain_delay, grace = ?drain_grace, "draining");
+        metrics.draining();
+        health.leave();
+        sleep(drain_delay).await;
+
+        let drain_by = Instant::now() + drain_grace;
+        tracing::info!("closing connections");
+        history.refuse_new_calls();
+        health.end_watches();
+        let (left, ()) = tokio::join!(history.drain(drain_grace), connections.close(drain_grace));
+        let (open, calls) = (connections.count(), metrics.calls_in_flight());
+        if open > 0 || left > 0 {
+            tracing::warn!(
+                connections = open,
+                calls,
+                cancels = left,
+                "the grace is over: cutting what is left"
+            );
+        }
+        connections.cut(drain_by + LAST_MOMENT).await;
+        admin.abort();
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// What cut connections may take to go.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
 
 /// Serves routes, whatever they are, with the whole stack around them, until told to stop; returns when the last
 /// connection has closed.
-///
-/// # Errors
-///
-/// When the listening socket fails.
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
     limits: Limits,
+    metrics: Metrics,
     stop: CancellationToken,
-) -> io::Result<()> {
-    // Without it the answer's second write waits for the acknowledgement of the first: 40 ms.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let router = stack::stack(routes, limits.max_deadline);
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+) {
+    let connections = Open::start(Listener::Tcp(listener), routes, &limits, None, &metrics);
+    stop.cancelled().await;
+    connections.close(Duration::MAX).await;
 }
 
-/// Health of the process as a whole, and of the service.
-async fn report(health: &HealthReporter, status: ServingStatus) {
-    health.set_service_status("", status).await;
-    health.set_service_status(<Service as NamedService>::NAME, status).await;
+/// The connections that are open, and the socket that more come from.
+struct Open {
+    close: CancellationToken,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Open {
+    fn start(
+        listener: Listener,
+        routes: Routes,
+        limits: &Limits,
+        tls: Option<Arc<FromFiles<tls::Server>>>,
+        metrics: &Metrics,
+    ) -> Self {
+        let open = Self {
+            close: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let connections = Arc::new(Connections {
+            calls: Stack::new(routes, limits.max_deadline, metrics.clone()),
+            limits: limits.clone(),
+            tls,
+            metrics: metrics.clone(),
+            close: open.close.clone(),
+            cut: open.cut.clone(),
+            tasks: open.tasks.clone(),
+        });
+        open.tasks.spawn(connections.accept(listener));
+        open
+    }
+
+    /// Accepts no more, and waits until those that are open have closed, but not for ever.
+    async fn close(&self, grace: Duration) {
+        self.close.cancel();
+        self.tasks.close();
+        // Whoever is left is counted by the caller.
+        let _ = timeout(grace, self.tasks.wait()).await;
+    }
+
+    fn count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    async fn cut(&self, by: Instant) {
+        self.cut.cancel();
+        // They have nothing left to wait for but the processor.
+        let _ = tokio::time::timeout_at(by, self.tasks.wait()).await;
+    }
 }
 
 fn with_reflection(routes: Routes) -> Routes {

@@ -1,25 +1,28 @@
 //! The gRPC service: the generated trait, each method the same few steps.
 //!
 //! A method validates (pure, in the RPC's own file), is admitted, has Atoti do the work, and answers. Whatever fails
-//! on the way is a [`Failure`]; it becomes a status in `Bridge::refuse`, where it is logged once.
+//! on the way is a [`Failure`]; it becomes a status in [`refuse`], where it is logged once.
 
+mod admission;
 mod caller;
 mod cancel;
 mod convert;
+mod get;
 mod timeout;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status};
 
-pub use self::caller::Caller;
+use self::admission::{Admission, Places};
+pub use self::caller::{Caller, Peer};
 use crate::{
-    atoti::Atoti,
-    config::Limits,
+    atoti::{Atoti, Lane},
+    config::{Callers, Limits},
     proto::queryhistory::{
-        CancelQueryRequest, CancelQueryResponse, query_history_service_server::QueryHistoryService,
+        CancelQueryRequest, CancelQueryResponse, GetQueryRequest, GetQueryResponse,
+        query_history_service_server::QueryHistoryService,
     },
     status::{Failure, Subject},
 };
@@ -31,8 +34,10 @@ pub struct QueryHistory(Arc<Bridge>);
 /// What the calls of one process share.
 #[derive(Debug)]
 struct Bridge {
-    atoti: Atoti,
-    in_flight: Arc<Semaphore>,
+    atoti: Arc<Atoti>,
+    places: Places,
+    /// Who may call, by the names in their certificates; everybody when empty.
+    names: BTreeSet<String>,
     /// Cancels at work, which outlive their callers.
     tasks: TaskTracker,
     draining: CancellationToken,
@@ -41,10 +46,11 @@ struct Bridge {
 impl QueryHistory {
     /// A service in front of an Atoti Server.
     #[must_use]
-    pub fn new(atoti: Atoti, limits: &Limits) -> Self {
+    pub fn new(atoti: Arc<Atoti>, limits: &Limits, callers: &Callers) -> Self {
         Self(Arc::new(Bridge {
             atoti,
-            in_flight: Arc::new(Semaphore::new(limits.max_in_flight.get())),
+            places: Places::new(limits.max_in_flight),
+            names: callers.names.clone(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         }))
@@ -74,8 +80,17 @@ impl QueryHistoryService for QueryHistory {
         request: Request<CancelQueryRequest>,
     ) -> Result<Response<CancelQueryResponse>, Status> {
         let caller = caller_of(&request)?;
-        let answer = cancel::serve(&self.0, &caller, request.into_inner()).await?;
-        Ok(caller.response(answer))
+        let done = cancel::serve(&self.0, &caller, request.into_inner()).await;
+        answer(&caller, done)
+    }
+
+    async fn get_query(
+        &self,
+        request: Request<GetQueryRequest>,
+    ) -> Result<Response<GetQueryResponse>, Status> {
+        let caller = caller_of(&request)?;
+        let done = get::serve(&self.0, &caller, request.into_inner()).await;
+        answer(&caller, done)
     }
 }
 
@@ -83,23 +98,35 @@ impl QueryHistoryService for QueryHistory {
 fn caller_of<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     request.extensions().get().cloned().ok_or_else(|| {
         tracing::error!("a call came without its caller: the service runs outside of its stack");
-        Failure::Bug.to_status(Subject { request_id: "", query_id: None })
+        Failure::Bug.to_status(Subject::default())
     })
 }
 
+fn answer<T>(caller: &Caller, done: Result<T, Failure>) -> Result<Response<T>, Status> {
+    match done {
+        Ok(message) => Ok(caller.response(message)),
+        Err(failure) => Err(refuse(&failure, caller)),
+    }
+}
+
+/// Turns a failure into the caller's status, notes its reason, and logs it: once.
+pub fn refuse(failure: &Failure, caller: &Caller) -> Status {
+    caller.failed(failure.reason());
+    log(failure, &caller.request_id);
+    failure.to_status(caller.subject())
+}
+
 impl Bridge {
-    /// Lets a call in, or says why not. It is at work until the permit is dropped.
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    /// Lets a call in, or says why not. It is at work until what is given back is dropped.
+    fn admit(&self, caller: &Caller, lane: Lane) -> Result<Admission, Failure> {
+        let allowed = |name: &String| self.names.contains(name);
+        if !self.names.is_empty() && !caller.peer.name.as_ref().is_some_and(allowed) {
+            return Err(Failure::CallerNotAllowed);
+        }
         if self.draining.is_cancelled() {
             return Err(Failure::Draining);
         }
-        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Failure::Overloaded)
-    }
-
-    /// Turns a failure into the caller's status, and logs it.
-    fn refuse(&self, failure: &Failure, subject: Subject<'_>) -> Status {
-        log(failure, subject.request_id);
-        failure.to_status(subject)
+        self.places.take(lane).ok_or(Failure::Overloaded)
     }
 }
 

@@ -8,10 +8,11 @@ mod reason;
 
 use std::{collections::HashMap, time::Duration};
 
+use http::HeaderMap;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-pub use self::reason::Reason;
+pub use self::reason::{Reason, code_name};
 use crate::atoti::{self, Fact, QueryStatus, Refusal};
 
 /// `ErrorInfo.domain`.
@@ -36,6 +37,18 @@ pub enum Failure {
     ApiMissing(atoti::Error),
     /// The request breaks rules: at least one.
     Invalid(Vec<Violation>),
+    /// The caller's certificate is good, but its name is not among those that may call.
+    CallerNotAllowed,
+    /// No such service or method.
+    UnknownMethod,
+    /// The message is compressed in a way that is not taken.
+    UnsupportedEncoding,
+    /// The message cannot be read.
+    UnreadableMessage,
+    /// The message is larger than any request of this API.
+    MessageTooLarge,
+    /// `grpc.health.v1` was asked for a name that there is not.
+    UnknownHealthName,
     /// As many calls at work as are taken on.
     Overloaded,
     /// The process is about to stop.
@@ -58,7 +71,7 @@ pub struct Violation {
 }
 
 /// What a failed call was about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Subject<'a> {
     /// The request id, the caller's or the bridge's own.
     pub request_id: &'a str,
@@ -76,6 +89,12 @@ impl Failure {
             Self::QueryOnOtherNode(..) => Reason::QueryOnOtherNode,
             Self::ApiMissing(_) => Reason::BackendApiMissing,
             Self::Invalid(violations) => violations.first().map_or(Reason::BridgeBug, |first| first.reason),
+            Self::CallerNotAllowed => Reason::CallerNotAllowed,
+            Self::UnknownMethod => Reason::UnknownMethod,
+            Self::UnsupportedEncoding => Reason::UnsupportedEncoding,
+            Self::UnreadableMessage => Reason::UnreadableMessage,
+            Self::MessageTooLarge => Reason::MessageTooLarge,
+            Self::UnknownHealthName => Reason::UnknownHealthName,
             Self::Overloaded => Reason::Overloaded,
             Self::Draining => Reason::Draining,
             Self::DeadlineBeforeSend => Reason::DeadlineBeforeSend,
@@ -93,6 +112,12 @@ impl Failure {
             | Self::QueryOnOtherNode(error, _)
             | Self::ApiMissing(error) => Some(error),
             Self::Invalid(_)
+            | Self::CallerNotAllowed
+            | Self::UnknownMethod
+            | Self::UnsupportedEncoding
+            | Self::UnreadableMessage
+            | Self::MessageTooLarge
+            | Self::UnknownHealthName
             | Self::Overloaded
             | Self::Draining
             | Self::DeadlineBeforeSend
@@ -106,25 +131,28 @@ impl Failure {
     #[expect(clippy::disallowed_methods, reason = "this is the one place of clippy.toml's ban")]
     pub fn to_status(&self, subject: Subject<'_>) -> Status {
         let reason = self.reason();
+        let message = self.message(reason);
         let mut details =
             ErrorDetails::with_error_info(reason.as_str(), DOMAIN, self.metadata(reason, subject));
         details.set_request_info(subject.request_id, "");
         if let Self::Invalid(violations) = self {
             details.set_bad_request(violations.iter().map(field_violation).collect::<Vec<_>>());
         }
-        let query_id = subject.query_id.unwrap_or_default();
-        if matches!(reason.code(), Code::NotFound | Code::PermissionDenied) {
-            details.set_resource_info(RESOURCE_TYPE, query_id, "", reason.message());
-        }
-        if matches!(reason.code(), Code::FailedPrecondition) {
-            details.add_precondition_failure_violation("QUERY_STATE", query_id, reason.message());
+        match (reason.code(), subject.query_id) {
+            (Code::NotFound | Code::PermissionDenied, Some(query_id)) => {
+                details.set_resource_info(RESOURCE_TYPE, query_id, "", message);
+            }
+            (Code::FailedPrecondition, Some(query_id)) => {
+                details.add_precondition_failure_violation("QUERY_STATE", query_id, message);
+            }
+            _ => {}
         }
         let mut metadata = MetadataMap::new();
         if let Some(delay) = self.retry_delay() {
             details.set_retry_info(Some(delay));
             metadata.insert(PUSHBACK, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into());
         }
-        Status::with_error_details_and_metadata(reason.code(), reason.message(), details, metadata)
+        Status::with_error_details_and_metadata(reason.code(), message, details, metadata)
     }
 
     fn metadata(&self, reason: Reason, subject: Subject<'_>) -> HashMap<String, String> {
@@ -149,10 +177,28 @@ impl Failure {
         match self {
             Self::QueryNotRunning(_, status) => drop(put("queryStatus", status.as_str())),
             Self::QueryOnOtherNode(_, node_name) => drop(put("nodeName", &node_name_to_show(node_name))),
-            _ if reason.code() == Code::Unauthenticated => drop(put("credentialSource", "caller")),
+            _ if reason.code() == Code::Unauthenticated => {
+                drop(put("credentialSource", if self.is_about_the_bridge() { "bridge" } else { "caller" }));
+            }
             _ => {}
         }
         metadata
+    }
+
+    /// The public text.
+    fn message(&self, reason: Reason) -> &'static str {
+        match reason.code() {
+            // A caller can do nothing about these.
+            Code::Unauthenticated if self.is_about_the_bridge() => {
+                "Atoti did not accept the bridge's own credentials; its operator must renew them"
+            }
+            _ => reason.message(),
+        }
+    }
+
+    /// Whether Atoti judged the bridge's own credentials.
+    fn is_about_the_bridge(&self) -> bool {
+        self.atoti_error().is_some_and(|error| error.own_credentials)
     }
 
     /// When to come back, as far as somebody has said so.
@@ -165,6 +211,23 @@ impl Failure {
             }) => *retry_after,
             _ => None,
         }
+    }
+}
+
+/// Reads the head of an answer: an error of the gRPC library's own making, which it gave no details.
+/// `known` says whether there is such a method.
+#[must_use]
+pub fn of_library(head: &HeaderMap, known: bool) -> Option<Failure> {
+    let code = Code::from_bytes(head.get("grpc-status")?.as_bytes());
+    if head.contains_key("grpc-status-details-bin") {
+        return None;
+    }
+    match code {
+        Code::Unimplemented if !known => Some(Failure::UnknownMethod),
+        Code::Unimplemented => Some(Failure::UnsupportedEncoding),
+        Code::Internal => Some(Failure::UnreadableMessage),
+        Code::OutOfRange | Code::ResourceExhausted => Some(Failure::MessageTooLarge),
+        _ => None,
     }
 }
 

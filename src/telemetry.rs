@@ -1,6 +1,8 @@
-//! What the process says of itself: log lines on standard error.
+//! What the process says of itself: log lines on standard error, and metrics.
 //!
 //! Knows nobody else in the house but the settings.
+
+mod metrics;
 
 use std::{backtrace::Backtrace, panic};
 
@@ -8,6 +10,7 @@ use tracing_subscriber::{
     EnvFilter, filter::Directive, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+pub use self::metrics::{InFlight, Metrics};
 use crate::{audit, config::LogFormat};
 
 /// Starts logging, once per process; a second call changes nothing.

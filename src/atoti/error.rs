@@ -25,6 +25,8 @@ pub struct Error {
     pub shape: Shape,
     /// The class of the cause, for the operator.
     pub cause: Cause,
+    /// The request carried the bridge's own credentials, not its caller's.
+    pub own_credentials: bool,
 }
 
 impl Error {
@@ -38,6 +40,7 @@ impl Error {
             answer_lost: false,
             shape: Shape::Json,
             cause: Cause { class: "body is not what it should be", detail: why.to_string() },
+            own_credentials: false,
         }
     }
 
@@ -52,6 +55,17 @@ impl Error {
             answer_lost: false,
             shape: Shape::Empty,
             cause: Cause::of("test"),
+            own_credentials: false,
+        }
+    }
+
+    /// Something answered that is not a proxy without Atoti behind it.
+    #[must_use]
+    pub fn is_an_answer(&self) -> bool {
+        match self.fact {
+            Fact::Refused(Refusal { status, .. }) => status < 500,
+            Fact::Html | Fact::MalformedBody | Fact::ResponseTooLarge => true,
+            _ => false,
         }
     }
 
@@ -91,6 +105,8 @@ pub enum Fact {
     TimedOut,
     /// The caller's deadline was over before anything was sent.
     DeadlineBeforeSend,
+    /// Atoti issues no token to the bridge.
+    NoToken,
 }
 
 /// An answer whose status is not a success.
@@ -120,7 +136,8 @@ impl Fact {
             | Self::DnsFailed
             | Self::TlsFailed
             | Self::TlsUntrusted
-            | Self::DeadlineBeforeSend => true,
+            | Self::DeadlineBeforeSend
+            | Self::NoToken => true,
             Self::Refused(_)
             | Self::Html
             | Self::MalformedBody
@@ -134,7 +151,7 @@ impl Fact {
 }
 
 /// Why, for the operator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cause {
     /// From a fixed set of texts: may be logged at any level.
     pub class: &'static str,

@@ -1,4 +1,4 @@
-//! One attempt: a request out, an answer in, all of it bounded in time and size.
+//! One attempt: a turn, a request out, an answer in, all of it bounded in time and size.
 
 use std::{pin::pin, time::Duration};
 
@@ -13,6 +13,7 @@ use super::{
     answer::{self, BodyEnd, Expected, Shape},
     error::{Cause, Error, Fact, classify},
     gate::Gate,
+    lanes::{Lane, Lanes},
 };
 
 /// With less time than this, a request is not worth sending: its answer would come too late.
@@ -28,6 +29,7 @@ pub(super) struct Exchange<'a> {
     pub(super) body_cap: usize,
     /// For writes.
     pub(super) gate: Option<&'a Gate>,
+    pub(super) lane: Lane,
 }
 
 /// When things must be over.
@@ -54,6 +56,7 @@ pub(super) struct Success {
 }
 
 /// An attempt that failed.
+#[derive(Clone, Debug)]
 pub(super) struct Failed {
     pub(super) fact: Fact,
     pub(super) http_status: Option<u16>,
@@ -62,14 +65,53 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    const fn new(fact: Fact, class: &'static str) -> Self {
+    pub(super) const fn new(fact: Fact, class: &'static str) -> Self {
         Self { fact, http_status: None, shape: Shape::Empty, cause: Cause::of(class) }
+    }
+
+    /// What a failure to get a token means for the call that needs it. A 404 here, for one, says nothing about a query.
+    pub(super) fn of_token_endpoint(self) -> Self {
+        let fact = match self.fact {
+            // Wrong login; not now; or somebody in between.
+            Fact::Refused(refusal) if matches!(refusal.status, 401 | 403 | 408 | 429 | 502..=504) => {
+                self.fact
+            }
+            Fact::Refused(_) | Fact::Html | Fact::MalformedBody | Fact::ResponseTooLarge => Fact::NoToken,
+            fact => fact,
+        };
+        Self { fact, ..self }
+    }
+
+    /// The error of an operation that came to no attempt for this.
+    pub(super) fn before_any_attempt(self) -> Error {
+        let Self { fact, http_status, shape, cause } = self;
+        // What timed out was the way to a token.
+        let fact = if fact == Fact::TimedOut { Fact::DeadlineBeforeSend } else { fact };
+        Error {
+            fact,
+            http_status,
+            attempts: 0,
+            request_sent: false,
+            answer_lost: false,
+            shape,
+            cause,
+            own_credentials: false,
+        }
     }
 }
 
 impl Exchange<'_> {
-    /// Makes the attempt.
-    pub(super) async fn attempt(&self, http: &Client, request: Request) -> Result<Success, Failed> {
+    /// Makes the attempt, when its turn comes.
+    pub(super) async fn attempt(
+        &self,
+        http: &Client,
+        lanes: &Lanes,
+        request: Request,
+    ) -> Result<Success, Failed> {
+        let turn = timeout_at(self.bounds.begin_by, lanes.enter(self.lane)).await;
+        let Ok(_turn) = turn else {
+            return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over while waiting for a turn"));
+        };
         let now = Instant::now();
         let end_by = self.bounds.end_by.min(now + self.bounds.per_attempt);
         if now + SHORTEST_ATTEMPT > self.bounds.begin_by {
@@ -85,7 +127,7 @@ impl Exchange<'_> {
         let attempts = if matches!(failed.fact, Fact::DeadlineBeforeSend) { attempts - 1 } else { attempts };
         let request_sent = answer_lost || self.was_sent(&failed);
         let Failed { fact, http_status, shape, cause } = failed;
-        Error { fact, http_status, attempts, request_sent, answer_lost, shape, cause }
+        Error { fact, http_status, attempts, request_sent, answer_lost, shape, cause, own_credentials: false }
     }
 
     /// Whether bytes of the request may have left, after a failed attempt.
@@ -177,7 +219,8 @@ fn class_of(fact: Fact, url: &Url, head: &HeaderMap) -> &'static str {
         | Fact::TlsUntrusted
         | Fact::ConnectionLost
         | Fact::Protocol
-        | Fact::DeadlineBeforeSend => "unexpected",
+        | Fact::DeadlineBeforeSend
+        | Fact::NoToken => "unexpected",
     }
 }
 

@@ -52,6 +52,7 @@ pub fn may_repeat(fact: &Fact) -> bool {
         | Fact::ResponseTooLarge
         | Fact::Protocol
         | Fact::TimedOut
-        | Fact::DeadlineBeforeSend => false,
+        | Fact::DeadlineBeforeSend
+        | Fact::NoToken => false,
     }
 }

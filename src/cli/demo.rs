@@ -6,22 +6,21 @@ use std::{
     time::Instant,
 };
 
-use clap::Args;
-use tokio::net::TcpListener;
-
 use super::{
     serve,
     signal::Signals,
     simulate::{self, Scene},
 };
 use crate::{
-    config::{Config, DEFAULT_LISTEN, Settings, Tuning},
+    config::{CallerSettings, Config, DEFAULT_LISTEN, Listen, Settings, Tuning, UpstreamSettings},
     proto::queryhistory::{
         CancelOutcome, CancelQueryRequest, query_history_service_client::QueryHistoryServiceClient,
     },
+    server::Listener,
     simulator::{Options, Security, Simulator},
     telemetry,
 };
+use clap::Args;
 
 const METHOD: &str = "atoti.queryhistory.v1.QueryHistoryService/CancelQuery";
 /// How long the first cancel may wait for its query; the simulator takes a fraction of a second.
@@ -46,7 +45,10 @@ impl Demo {
     pub(super) fn settings(&self) -> Settings {
         Settings {
             listen: self.listen.clone(),
-            upstream_url: "http://127.0.0.1:0".to_owned(),
+            upstream: UpstreamSettings::plain("http://127.0.0.1:0"),
+            callers: CallerSettings::default(),
+            // Nobody balances over a demonstration.
+            drain_delay: "0s".to_owned(),
             tuning: self.tuning.clone(),
         }
     }
@@ -55,13 +57,13 @@ impl Demo {
 pub(super) async fn run(demo: Demo, mut config: Config) -> Result<(), String> {
     telemetry::init(config.log_format);
     let signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let listener = serve::bind(&config).await?;
+    let sockets = serve::bind(&config).await?;
     let simulator = simulator(&demo.scene).await?;
     config.upstream.url = simulator.base_url().parse().expect("the simulator's address makes a URL");
-    let address = local_address(&listener)?;
+    let address = local_address(&sockets.grpc)?;
     let shown = tokio::spawn(show(address, simulator));
     tokio::select! {
-        served = serve::until_stopped(listener, &config, signals) => served,
+        served = serve::until_stopped(sockets, &config, signals) => served,
         // It ends only when something went wrong: otherwise it keeps the simulator alive.
         failed = shown => failed.unwrap_or_else(|panic| Err(format!("the demonstration broke off: {panic}"))),
     }
@@ -76,8 +78,12 @@ async fn simulator(scene: &Scene) -> Result<Simulator, String> {
 }
 
 /// Where the socket can be reached from this machine.
-fn local_address(listener: &TcpListener) -> Result<SocketAddr, String> {
-    let mut address = listener.local_addr().map_err(|error| format!("the socket is gone: {error}"))?;
+fn local_address(listener: &Listener) -> Result<SocketAddr, String> {
+    let Listen::Tcp(mut address) =
+        listener.local().map_err(|error| format!("the socket is gone: {error}"))?
+    else {
+        return Err("the demonstration is told over TCP: give --listen an IP address with a port".to_owned());
+    };
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

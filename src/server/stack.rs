@@ -1,39 +1,146 @@
-//! What stands around every call, outermost first.
+//! What stands around every call: one straight walk, outermost first, each step with its reason.
+//!
+//! Admission is not here but in the service, after the request has been read: every cancel that is refused must be in
+//! the audit record with its id, and a caller that sends slowly must not hold a place meanwhile.
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
-
-use axum::{Router, body::Body, extract::ConnectInfo};
-use http::{Request, Response};
-use tonic::service::Routes;
-use tower::{ServiceBuilder, util::MapRequestLayer};
-use tower_http::catch_panic::CatchPanicLayer;
-
-use crate::{
-    service::Caller,
-    status::{Failure, Subject},
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-/// The routes with everything around them.
-pub(super) fn stack(routes: Routes, max_deadline: Duration) -> Router {
-    routes.into_axum_router().layer(
-        ServiceBuilder::new()
-            // Outside of all else, so that nothing of ours can take a connection down: without it a panic resets the
-            // stream, and the caller takes that for a cancelled call.
-            .layer(CatchPanicLayer::custom(bug))
-            // Before anything reads the body: the deadline counts from arrival, and what the headers say is read
-            // before trailers can overwrite it.
-            .layer(MapRequestLayer::new(move |request| with_caller(request, max_deadline))),
-    )
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tokio::time::timeout_at;
+use tonic::{body::Body, service::Routes};
+use tower::{Service, ServiceExt as _};
+
+use super::{headers_only::HeadersOnly, observe::Observed};
+use crate::{
+    proto,
+    service::{self, Caller, Peer},
+    status::{self, Failure},
+    telemetry::Metrics,
+};
+
+/// The routes with everything around them. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Stack(Arc<Shared>);
+
+struct Shared {
+    routes: Routes,
+    /// The methods there are, by their path: labels and names of nothing else.
+    methods: HashMap<String, Arc<str>>,
+    other: Arc<str>,
+    max_deadline: Duration,
+    metrics: Metrics,
 }
 
-fn with_caller(mut request: Request<Body>, max_deadline: Duration) -> Request<Body> {
-    let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
-    let caller = Caller::read(request.headers(), peer, max_deadline);
-    request.extensions_mut().insert(Arc::new(caller));
-    request
+impl Stack {
+    pub(super) fn new(routes: Routes, max_deadline: Duration, metrics: Metrics) -> Self {
+        let methods = proto::methods().map(|method| (format!("/{method}"), Arc::from(method))).collect();
+        Self(Arc::new(Shared {
+            routes: routes.prepare(),
+            methods,
+            other: "_OTHER".into(),
+            max_deadline,
+            metrics,
+        }))
+    }
 }
 
-/// The panic hook has logged it.
-fn bug(_: Box<dyn Any + Send>) -> Response<Body> {
-    Failure::Bug.to_status(Subject { request_id: "", query_id: None }).into_http()
+impl Service<(Arc<Peer>, Request<Incoming>)> for Stack {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (peer, request): (Arc<Peer>, Request<Incoming>)) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move { Ok(shared.walk(peer, request).await) })
+    }
+}
+
+impl Shared {
+    async fn walk(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+        // First of all: the deadline counts from arrival, and what the headers say is read before trailers can
+        // overwrite it.
+        let caller = Arc::new(Caller::read(request.headers(), peer, self.max_deadline));
+        // Around all else, so that it sees every outcome: timeouts, refusals, bugs, and callers that go away.
+        let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
+        let observed = Observed::new(&self.metrics, method, &caller);
+        let response = match refusal(&request) {
+            // What no gRPC client sends, a browser for example, gets an answer of HTTP.
+            Some(response) => response,
+            None => self.serve(&caller, request).await,
+        };
+        observed.response(response)
+    }
+
+    async fn serve(&self, caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+        let known = self.methods.contains_key(request.uri().path());
+        let mut request = request.map(|body| Body::new(HeadersOnly(body)));
+        request.extensions_mut().insert(Arc::clone(caller));
+        // Without it a panic resets the stream, and the caller takes that for a cancelled call.
+        let work = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
+        // Around the reading of the request too: a caller that never ends its request has a deadline all the same.
+        let failure = match timeout_at(caller.answer_by, work).await {
+            Ok(Ok(Ok(mut response))) => {
+                explain(&mut response, caller, known);
+                return response;
+            }
+            // The panic hook has logged it.
+            Ok(Err(_) | Ok(Err(_))) => {
+                self.metrics.panicked();
+                Failure::Bug
+            }
+            // Closing the gate decides: what has not left by now never will.
+            Err(_) if caller.gate.close() => Failure::DeadlineBeforeSend,
+            Err(_) => Failure::DeadlineAfterSend,
+        };
+        service::refuse(&failure, caller).into_http()
+    }
+}
+
+/// The answer to what is not gRPC: tonic would take any method and any content type.
+fn refusal(request: &Request<Incoming>) -> Option<Response<Body>> {
+    let status = if request.method() != Method::POST {
+        StatusCode::METHOD_NOT_ALLOWED
+    } else if !is_grpc(request.headers().get(header::CONTENT_TYPE)) {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    } else {
+        return None;
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    Some(response)
+}
+
+/// `application/grpc` or `application/grpc+proto`, parameters aside.
+fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    let essence = content_type.and_then(|value| value.as_bytes().split(|byte| *byte == b';').next());
+    essence.is_some_and(|essence| {
+        let essence = essence.trim_ascii_end();
+        essence.eq_ignore_ascii_case(b"application/grpc")
+            || essence.eq_ignore_ascii_case(b"application/grpc+proto")
+    })
+}
+
+/// Gives the errors that tonic itself makes, of methods and messages it cannot read, what every error carries.
+fn explain(response: &mut Response<Body>, caller: &Caller, known: bool) {
+    let Some(failure) = status::of_library(response.headers(), known) else { return };
+    let status = service::refuse(&failure, caller);
+    // Only what is no header value cannot be added, and a status holds none such.
+    let _ = status.add_header(response.headers_mut());
 }

@@ -1,9 +1,13 @@
-//! Who calls, what goes along to Atoti, and how long it may take: all that a call's HTTP/2 headers say.
+//! Who calls, what goes along to Atoti, and how long it may take: all that a call's HTTP/2 headers and its connection say.
 //!
 //! Read once, from the headers, when the call arrives. Never from `tonic::Request::metadata`: request trailers
 //! overwrite that, so what a proxy checked at the front would not be what is used.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -12,8 +16,8 @@ use tonic::metadata::MetadataMap;
 
 use super::timeout;
 use crate::{
-    atoti::{Call, Gate},
-    status::{Reason, Violation},
+    atoti::{Call, Gate, Lane, QueryId},
+    status::{Reason, Subject, Violation},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,27 +31,42 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(10);
 /// Reads end this much before the answer must leave.
 const READ_MARGIN: Duration = Duration::from_millis(10);
 
-/// The caller of one call.
-#[derive(Clone, Debug)]
+/// The other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Its address; a Unix socket has none.
+    pub address: Option<SocketAddr>,
+    /// What its certificate calls it, if it showed one.
+    pub name: Option<String>,
+}
+
+/// The caller of one call, and what becomes known of the call on its way.
+#[derive(Debug)]
 pub struct Caller {
     /// The caller's `x-request-id`, or one of our own.
     pub request_id: String,
     /// From `traceparent`.
     pub trace_id: Option<String>,
     /// The other end of the connection.
-    pub peer: Option<SocketAddr>,
+    pub peer: Arc<Peer>,
+    /// When the headers were there.
+    pub arrived: Instant,
     /// When the answer must leave at the latest.
     pub answer_by: Instant,
     /// What is wrong with the headers.
     pub violations: Vec<Violation>,
+    /// Whether any byte of the call's request to Atoti has left.
+    pub gate: Gate,
     forwarded: HeaderMap,
     carry_until: Instant,
+    query_id: OnceLock<QueryId>,
+    reason: OnceLock<Reason>,
 }
 
 impl Caller {
     /// Reads the headers of a call that has just arrived.
     #[must_use]
-    pub fn read(headers: &HeaderMap, peer: Option<SocketAddr>, max_deadline: Duration) -> Self {
+    pub fn read(headers: &HeaderMap, peer: Arc<Peer>, max_deadline: Duration) -> Self {
         let arrived = Instant::now();
         let mut violations = Vec::new();
         let mut forwarded = HeaderMap::with_capacity(6);
@@ -77,22 +96,49 @@ impl Caller {
             request_id,
             trace_id,
             peer,
+            arrived,
             answer_by: arrived + deadline.saturating_sub(ANSWER_MARGIN),
             violations,
+            gate: Gate::default(),
             forwarded,
             carry_until: arrived + max_deadline,
+            query_id: OnceLock::new(),
+            reason: OnceLock::new(),
         }
+    }
+
+    /// Notes which query the call is about, once its id has been found valid.
+    pub(super) fn is_about(&self, id: &QueryId) {
+        let _ = self.query_id.set(id.clone());
+    }
+
+    /// Notes why the call failed; the first reason counts.
+    pub(super) fn failed(&self, reason: Reason) {
+        let _ = self.reason.set(reason);
+    }
+
+    /// Why the call failed, if it did.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason.get().copied()
+    }
+
+    /// What the call is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { request_id: &self.request_id, query_id: self.query_id.get().map(QueryId::as_str) }
     }
 
     /// What goes along to Atoti.
     #[must_use]
-    pub fn call(&self) -> Call {
+    pub fn call(&self, lane: Lane) -> Call {
         Call {
             headers: self.forwarded.clone(),
             begin_by: self.answer_by,
             read_by: self.answer_by.checked_sub(READ_MARGIN).unwrap_or(self.answer_by),
             carry_until: self.carry_until,
-            gate: Gate::default(),
+            gate: self.gate.clone(),
+            lane,
         }
     }
 
@@ -182,7 +228,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).expect("a header value"));
         }
-        Caller::read(&map, None, Duration::from_secs(30))
+        Caller::read(&map, Arc::default(), Duration::from_secs(30))
     }
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -199,7 +245,7 @@ mod tests {
             ("tracestate", "b=2"),
             ("x-request-id", "r-1"),
         ]);
-        let headers = caller.call().headers;
+        let headers = caller.call(Lane::Cancels).headers;
         let mut names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["authorization", "traceparent", "tracestate", "tracestate", "x-request-id"]);
@@ -218,7 +264,8 @@ mod tests {
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
         ] {
-            let headers = caller(&[("traceparent", parent), ("tracestate", "a=1")]).call().headers;
+            let headers =
+                caller(&[("traceparent", parent), ("tracestate", "a=1")]).call(Lane::Cancels).headers;
             assert!(
                 !headers.contains_key("traceparent") && !headers.contains_key("tracestate"),
                 "{parent:?}"
@@ -234,7 +281,7 @@ mod tests {
         for id in ["", "a b", "tab\tbed", &long] {
             let caller = caller(&[("x-request-id", id)]);
             assert_eq!(caller.request_id.len(), 32, "{id:?}");
-            assert_eq!(caller.call().headers["x-request-id"], caller.request_id);
+            assert_eq!(caller.call(Lane::Cancels).headers["x-request-id"], caller.request_id);
         }
         assert_eq!(caller(&[("x-request-id", "r-1")]).request_id, "r-1");
     }

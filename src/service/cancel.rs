@@ -14,16 +14,15 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until},
 };
-use tonic::Status;
 
 use super::{Bridge, Caller};
 use crate::{
-    atoti::{self, Atoti, Call, QueryId, QueryStatus},
+    atoti::{self, Atoti, Call, Lane, QueryId, QueryStatus},
     audit,
     proto::queryhistory::{CancelOutcome, CancelQueryRequest, CancelQueryResponse},
-    status::{Failure, Reason, Subject, Violation},
+    status::{Failure, Reason, Violation},
 };
 
 const MAX_REASON_CHARS: usize = 512;
@@ -53,51 +52,37 @@ pub(super) async fn serve(
     bridge: &Arc<Bridge>,
     caller: &Arc<Caller>,
     request: CancelQueryRequest,
-) -> Result<CancelQueryResponse, Status> {
+) -> Result<CancelQueryResponse, Failure> {
+    if let Some(id) = QueryId::parse(&request.query_id) {
+        caller.is_about(&id);
+    }
     let admitted = validate(&request, &caller.violations)
         .map_err(Failure::Invalid)
-        .and_then(|command| Ok((command, bridge.admit()?)));
-    let (command, permit) = match admitted {
+        .and_then(|command| Ok((command, bridge.admit(caller, Lane::Cancels)?)));
+    let (command, admission) = match admitted {
         Ok(admitted) => admitted,
         Err(failure) => {
             record(caller, &request, Err(&failure), true);
-            let id = QueryId::parse(&request.query_id);
-            return Err(bridge.refuse(&failure, subject(caller, id.as_ref())));
+            return Err(failure);
         }
     };
 
-    let id = command.id.clone();
-    let call = caller.call();
-    let gate = call.gate.clone();
     let (mut answer, answered) = oneshot::channel();
     bridge.tasks.spawn({
         let (bridge, caller) = (Arc::clone(bridge), Arc::clone(caller));
         async move {
+            let call = caller.call(Lane::Cancels);
             let work = carry_out(&bridge.atoti, &call, &command, &mut answer);
             let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(Failure::Bug));
             record(&caller, &request, result.as_ref(), !answer.is_closed());
             // Nobody may be there to hear it.
             let _ = answer.send(result);
-            drop(permit);
+            drop(admission);
         }
     });
-
-    let result = match timeout_at(caller.answer_by, answered).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(Failure::Bug),
-        Err(_) if gate.close() => Err(Failure::DeadlineBeforeSend),
-        Err(_) => Err(Failure::DeadlineAfterSend),
-    };
-    match result {
-        Ok(done) => {
-            Ok(CancelQueryResponse { outcome: done.outcome.into(), query: done.query.map(Into::into) })
-        }
-        Err(failure) => Err(bridge.refuse(&failure, subject(caller, Some(&id)))),
-    }
-}
-
-fn subject<'a>(caller: &'a Caller, id: Option<&'a QueryId>) -> Subject<'a> {
-    Subject { request_id: &caller.request_id, query_id: id.map(QueryId::as_str) }
+    // Dropped at the caller's deadline, or when it hangs up; the task goes on.
+    let done = answered.await.unwrap_or(Err(Failure::Bug))?;
+    Ok(CancelQueryResponse { outcome: done.outcome.into(), query: done.query.map(Into::into) })
 }
 
 /// Checks the request; `found` is what is wrong with its headers.
@@ -238,7 +223,11 @@ fn record(
         operation: "CancelQuery",
         query_id: head(&request.query_id, atoti::MAX_QUERY_ID_LENGTH),
         reason: head(&request.reason, MAX_REASON_CHARS),
-        caller: audit::Caller { peer: caller.peer, claimed_user: caller.claimed_user().as_deref() },
+        caller: audit::Caller {
+            peer: caller.peer.address,
+            certificate: caller.peer.name.as_deref(),
+            claimed_user: caller.claimed_user().as_deref(),
+        },
         request_id: &caller.request_id,
         trace_id: caller.trace_id.as_deref(),
         outcome: done.map(|done| done.outcome.as_str_name()),

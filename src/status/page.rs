@@ -149,6 +149,7 @@ fn no_answer() -> Vec<Row> {
         ("the answer is not HTTP", Fact::Protocol),
         ("no answer in time", Fact::TimedOut),
         ("deadline over before sending", Fact::DeadlineBeforeSend),
+        ("the bridge has its own account, and Atoti issues no token for it", Fact::NoToken),
     ])
 }
 
@@ -170,6 +171,12 @@ fn own() -> Vec<Row> {
         ("`reason` breaks its rule", Reason::InvalidReason),
         ("more than one `authorization`", Reason::InvalidAuthorization),
         ("malformed `grpc-timeout`", Reason::InvalidTimeout),
+        ("no such service or method", Reason::UnknownMethod),
+        ("a compressed message", Reason::UnsupportedEncoding),
+        ("a message that is not what the definition says", Reason::UnreadableMessage),
+        ("a message above 64 KiB", Reason::MessageTooLarge),
+        ("`grpc.health.v1` is asked for an unknown name", Reason::UnknownHealthName),
+        ("the caller's certificate names nobody who may call", Reason::CallerNotAllowed),
         ("as many calls at work as are taken on", Reason::Overloaded),
         ("shutting down", Reason::Draining),
         ("a bug", Reason::BridgeBug),

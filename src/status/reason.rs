@@ -64,6 +64,21 @@ reasons! {
     /// The `grpc-timeout` header breaks the gRPC specification.
     InvalidTimeout = "INVALID_TIMEOUT", InvalidArgument, false,
         "grpc-timeout must be 1 to 8 digits and a unit of H, M, S, m, u or n";
+    /// No such service or method.
+    UnknownMethod = "UNKNOWN_METHOD", Unimplemented, false,
+        "the bridge has no such service or method; ask its reflection service for those it has";
+    /// The message is compressed.
+    UnsupportedEncoding = "UNSUPPORTED_ENCODING", Unimplemented, false,
+        "messages must not be compressed; grpc-accept-encoding says what is taken";
+    /// The message is no valid protobuf.
+    UnreadableMessage = "UNREADABLE_MESSAGE", Internal, false,
+        "the request message cannot be read; client and bridge may have different definitions";
+    /// The message is larger than any request of this API.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, false,
+        "the request message is larger than 64 KiB";
+    /// The health service was asked for a name that there is not.
+    UnknownHealthName = "UNKNOWN_HEALTH_NAME", NotFound, false,
+        "the health service knows the names of the services, upstream, and the empty one";
 
     // The query.
     /// Atoti knows no such query.
@@ -98,6 +113,10 @@ reasons! {
     /// Atoti knows who calls and does not allow it.
     BackendPermissionDenied = "BACKEND_PERMISSION_DENIED", PermissionDenied, false,
         "Atoti does not allow this with these credentials";
+
+    /// Atoti issues no token to the bridge.
+    BackendTokenFailed = "BACKEND_TOKEN_FAILED", Internal, false,
+        "Atoti did not issue a token for the bridge's own account";
 
     // What Atoti answers otherwise.
     /// Atoti finds fault with the request.
@@ -199,6 +218,9 @@ reasons! {
         "the deadline was over before anything was sent to Atoti";
 
     // The bridge.
+    /// The caller's certificate names nobody who may call.
+    CallerNotAllowed = "CALLER_NOT_ALLOWED", PermissionDenied, false,
+        "the name in the caller's certificate is not among those that may call";
     /// As many calls at work as are taken on.
     Overloaded = "OVERLOADED", ResourceExhausted, true,
         "the bridge is at its limit of calls; try again shortly";
@@ -211,28 +233,10 @@ reasons! {
 }
 
 impl Reason {
-    /// The name of the gRPC code, as the specification spells it.
+    /// The name of the gRPC code.
     #[must_use]
     pub const fn code_name(self) -> &'static str {
-        match self.code() {
-            Code::Ok => "OK",
-            Code::Cancelled => "CANCELLED",
-            Code::Unknown => "UNKNOWN",
-            Code::InvalidArgument => "INVALID_ARGUMENT",
-            Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Code::NotFound => "NOT_FOUND",
-            Code::AlreadyExists => "ALREADY_EXISTS",
-            Code::PermissionDenied => "PERMISSION_DENIED",
-            Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-            Code::FailedPrecondition => "FAILED_PRECONDITION",
-            Code::Aborted => "ABORTED",
-            Code::OutOfRange => "OUT_OF_RANGE",
-            Code::Unimplemented => "UNIMPLEMENTED",
-            Code::Internal => "INTERNAL",
-            Code::Unavailable => "UNAVAILABLE",
-            Code::DataLoss => "DATA_LOSS",
-            Code::Unauthenticated => "UNAUTHENTICATED",
-        }
+        code_name(self.code())
     }
 
     /// What a fact about Atoti means to a caller.
@@ -255,6 +259,7 @@ impl Reason {
             Fact::Protocol => Self::BackendProtocolError,
             Fact::TimedOut => Self::BackendTimeout,
             Fact::DeadlineBeforeSend => Self::DeadlineBeforeSend,
+            Fact::NoToken => Self::BackendTokenFailed,
         }
     }
 
@@ -295,6 +300,30 @@ impl Reason {
             // 1xx as a final answer, or a number that HTTP does not have. A success is no refusal.
             0..=299 | 600..=u16::MAX => Self::BackendProtocolError,
         }
+    }
+}
+
+/// The name of a gRPC code, as the specification spells it.
+#[must_use]
+pub const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -8,15 +8,17 @@ use std::{
 /// The rooms, each with those of ours it may import. `crate::` paths of files below count as their room's.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proto", &[]),
-    ("config", &[]),
+    ("files", &[]),
+    ("tls", &["files"]),
+    ("config", &["files", "tls"]),
     ("simulator", &[]),
-    ("atoti", &["config"]),
+    ("atoti", &["config", "files", "tls"]),
     ("status", &["atoti"]),
     ("audit", &[]),
     ("telemetry", &["audit", "config"]),
     ("service", &["atoti", "audit", "config", "proto", "status"]),
-    ("server", &["config", "proto", "service", "status"]),
-    ("cli", &["atoti", "config", "proto", "server", "service", "simulator", "telemetry"]),
+    ("server", &["config", "files", "proto", "service", "status", "telemetry", "tls"]),
+    ("cli", &["atoti", "config", "files", "proto", "server", "service", "simulator", "telemetry", "tls"]),
 ];
 
 fn sources(below: &Path, found: &mut Vec<PathBuf>) {

@@ -8,11 +8,17 @@
 mod support;
 
 mod audit;
+mod calls;
 mod cancel;
+mod certificates;
 mod commands;
+mod connections;
+mod credentials;
 mod end_to_end;
+mod health;
 mod house;
 mod ids;
+mod limits;
 mod metadata;
 mod own_failures;
 mod process;

@@ -1,19 +1,13 @@
-//! The bridge's own failures, and those of reads, which `CancelQuery` makes but never fails by: at the wire all the
-//! same, through the production stack.
-
-use std::sync::Arc;
+//! The bridge's own failures, and those of reads: at the wire, through the production stack.
 
 use atoti_grpc_bridge::{
-    atoti::{Atoti, QueryId},
-    config::{Limits, Upstream as Setting},
-    install_crypto_provider,
+    config::Limits,
     proto::queryhistory::{
-        CancelQueryRequest, CancelQueryResponse,
+        CancelQueryRequest, CancelQueryResponse, GetQueryRequest, GetQueryResponse,
         query_history_service_server::{QueryHistoryService, QueryHistoryServiceServer},
     },
     server,
-    service::Caller,
-    status::{Failure, Subject},
+    telemetry::Metrics,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -31,19 +25,14 @@ use crate::support::{
 };
 
 /// Serves some implementation of the service with the whole production stack around it.
-async fn serve(service: impl QueryHistoryService) -> (Client, CancellationToken) {
+async fn serve(service: impl QueryHistoryService) -> (Client, Metrics, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
     let routes = Routes::new(QueryHistoryServiceServer::new(service));
-    tokio::spawn(server::serve(listener, routes, limits(), stop.clone()));
-    (Client::connect(address).await, stop)
-}
-
-fn limits() -> Limits {
-    let seconds = std::time::Duration::from_secs;
-    let max_in_flight = std::num::NonZeroUsize::new(8).expect("not zero");
-    Limits { max_deadline: seconds(10), max_in_flight, drain_grace: seconds(1) }
+    let metrics = Metrics::new();
+    tokio::spawn(server::serve(listener, routes, Limits::default(), metrics.clone(), stop.clone()));
+    (Client::connect(address).await, metrics, stop)
 }
 
 struct Panicking;
@@ -57,41 +46,27 @@ impl QueryHistoryService for Panicking {
         assert_ne!(request.into_inner().query_id, "panic", "a canary in the panic's text");
         Ok(Response::new(CancelQueryResponse::default()))
     }
-}
 
-#[tokio::test]
-async fn a_panic_is_internal_with_a_fixed_text_and_the_connection_lives_on() {
-    let (client, _stop) = serve(Panicking).await;
-    let reply = client.cancel(&cancel("panic")).await;
-    let error = reply.error();
-    assert_eq!((reply.code(), error.reason()), (13, "BRIDGE_BUG"));
-    assert_eq!(error.metadata("requestSent"), Some("false"));
-    assert!(!reply.everything().contains("canary"));
-    assert_eq!(client.cancel(&cancel("fine")).await.code(), 0);
-}
-
-/// Fails by what a read fails by.
-struct Reading(Atoti);
-
-#[tonic::async_trait]
-impl QueryHistoryService for Reading {
-    async fn cancel_query(
-        &self,
-        request: Request<CancelQueryRequest>,
-    ) -> Result<Response<CancelQueryResponse>, Status> {
-        let caller = request.extensions().get::<Arc<Caller>>().expect("the stack puts it there").clone();
-        let id = QueryId::parse(&request.into_inner().query_id).expect("a valid id");
-        let subject = Subject { request_id: &caller.request_id, query_id: Some(id.as_str()) };
-        match self.0.get_query(&caller.call(), &id).await {
-            Ok(_) => Ok(Response::new(CancelQueryResponse::default())),
-            Err(error) => Err(Failure::Atoti(error).to_status(subject)),
-        }
+    async fn get_query(&self, _: Request<GetQueryRequest>) -> Result<Response<GetQueryResponse>, Status> {
+        Ok(Response::new(GetQueryResponse::default()))
     }
 }
 
 #[tokio::test]
+async fn a_panic_is_internal_with_a_fixed_text_and_the_connection_lives_on() {
+    let (client, metrics, _stop) = serve(Panicking).await;
+    let reply = client.cancel_with(&cancel("panic"), &[("x-request-id", "r-1")]).await;
+    let error = reply.error();
+    assert_eq!((reply.code(), error.reason()), (13, "BRIDGE_BUG"));
+    assert_eq!(error.metadata("requestSent"), Some("false"));
+    assert_eq!(error.request.expect("a RequestInfo").request_id, "r-1");
+    assert!(!reply.everything().contains("canary"));
+    assert_eq!(client.cancel(&cancel("fine")).await.code(), 0);
+    assert!(metrics.encode().contains("\natoti_bridge_panics_total 1\n"), "{}", metrics.encode());
+}
+
+#[tokio::test]
 async fn reads_fail_by_the_rows_that_are_theirs() {
-    install_crypto_provider();
     let json = "HTTP/1.1 200 X\r\nContent-Type: application/json\r\n";
     let long = format!(r#"{{"query":"{}"}}"#, "canary ".repeat(100_000));
     for (what, script, code, reason, attempts) in [
@@ -125,13 +100,8 @@ async fn reads_fail_by_the_rows_that_are_theirs() {
         ("hanging", Answer::Hang, 4, "BACKEND_TIMEOUT", "1"),
     ] {
         let atoti = Upstream::start(move |_, _| script.clone()).await;
-        let setting = Setting {
-            url: atoti.url().parse().expect("a URL"),
-            connect_timeout: std::time::Duration::from_secs(1),
-            timeout: std::time::Duration::from_millis(300),
-        };
-        let (client, _stop) = serve(Reading(Atoti::new(&setting).expect("a client"))).await;
-        let reply = client.cancel(&cancel("42")).await;
+        let bridge = Bridge::start_with(&atoti.url(), &["--upstream-timeout=300ms"]).await;
+        let reply = bridge.client().await.get("42").await;
         let error = reply.error();
         assert_eq!((reply.code(), error.reason()), (code, reason), "{what}");
         if code != 0 {
@@ -155,7 +125,7 @@ async fn a_call_that_arrives_during_the_drain_is_sent_elsewhere() {
     // The client does not learn of the GOAWAY, as in the moment before that has crossed the network.
     relay.hold.send_replace(true);
     bridge.signal("-TERM");
-    bridge.logged("the drain", |line| line["message"] == "draining").await;
+    bridge.logged("the drain", |line| line["message"] == "closing connections").await;
     let second = tokio::spawn({
         let client = client.clone();
         async move { client.cancel_with(&cancel("42"), &[("x-request-id", "late")]).await }

@@ -9,9 +9,9 @@ use tokio::net::TcpListener;
 
 use crate::support::{
     bridge::{Bridge, command},
-    client::{Client, cancel},
+    client::cancel,
     eventually,
-    upstream::{Answer, Upstream, answer},
+    upstream::{Answer, Upstream},
 };
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -74,10 +74,25 @@ fn help_lists_every_setting_with_its_variable_and_default() {
     for (variable, default) in [
         ("ATOTI_BRIDGE_LISTEN", "127.0.0.1:50051"),
         ("ATOTI_BRIDGE_UPSTREAM_URL", "http://127.0.0.1:9090"),
+        ("ATOTI_BRIDGE_ADMIN_LISTEN", "127.0.0.1:9464"),
         ("ATOTI_BRIDGE_UPSTREAM_CONNECT_TIMEOUT", "1s"),
         ("ATOTI_BRIDGE_UPSTREAM_TIMEOUT", "10s"),
+        ("ATOTI_BRIDGE_UPSTREAM_MAX_CONNECTIONS", "64"),
+        ("ATOTI_BRIDGE_UPSTREAM_CA_FILE", "PEM"),
+        ("ATOTI_BRIDGE_UPSTREAM_CLIENT_CERT_FILE", "PEM"),
+        ("ATOTI_BRIDGE_UPSTREAM_CLIENT_KEY_FILE", "PEM"),
+        ("ATOTI_BRIDGE_CREDENTIALS", "forward"),
+        ("ATOTI_BRIDGE_CREDENTIALS_FILE", "user:password"),
+        ("ATOTI_BRIDGE_TLS_CERT_FILE", "PEM"),
+        ("ATOTI_BRIDGE_TLS_KEY_FILE", "PEM"),
+        ("ATOTI_BRIDGE_TLS_CLIENT_CA_FILE", "PEM"),
+        ("ATOTI_BRIDGE_TLS_CLIENT_NAMES", "commas"),
+        ("ATOTI_BRIDGE_ALLOW_ANONYMOUS_CALLERS", "false"),
         ("ATOTI_BRIDGE_MAX_DEADLINE", "30s"),
         ("ATOTI_BRIDGE_MAX_IN_FLIGHT", "128"),
+        ("ATOTI_BRIDGE_MAX_CONNECTIONS", "1024"),
+        ("ATOTI_BRIDGE_MAX_CONNECTION_AGE", "5m"),
+        ("ATOTI_BRIDGE_DRAIN_DELAY", "5s"),
         ("ATOTI_BRIDGE_DRAIN_GRACE", "15s"),
         ("ATOTI_BRIDGE_REFLECTION", "true"),
         ("ATOTI_BRIDGE_LOG_FORMAT", "json"),
@@ -96,28 +111,6 @@ async fn an_address_in_use_is_named_with_its_mend() {
     assert!(errors.contains(&address) && errors.contains("--listen"), "{errors}");
 }
 
-/// The health of a service: `Ok` with the number of the serving status, `Err` with the gRPC code.
-async fn health(client: &Client, service: &str) -> Result<u8, i32> {
-    let message = [&[0x0a, u8::try_from(service.len()).expect("short")], service.as_bytes()].concat();
-    let reply = client.call("/grpc.health.v1.Health/Check", &message, &[]).await;
-    match reply.code() {
-        // Field 1, a varint; 1 is SERVING, 2 NOT_SERVING.
-        0 => Ok(reply.body[6]),
-        code => Err(code),
-    }
-}
-
-const SERVICE: &str = "atoti.queryhistory.v1.QueryHistoryService";
-
-#[tokio::test]
-async fn health_is_served_for_the_process_and_the_service_without_atoti() {
-    let bridge = Bridge::start("http://127.0.0.1:1").await;
-    let client = bridge.client().await;
-    assert_eq!(health(&client, "").await, Ok(1));
-    assert_eq!(health(&client, SERVICE).await, Ok(1));
-    assert_eq!(health(&client, "unknown").await, Err(5));
-}
-
 #[tokio::test]
 async fn reflection_can_be_switched_off() {
     for (flag, code) in [("--reflection=true", 0), ("--reflection=false", 12)] {
@@ -129,28 +122,6 @@ async fn reflection_can_be_switched_off() {
             assert_eq!(client.call(&path, &[0x3a, 0], &[]).await.code(), code, "{flag} {version}");
         }
     }
-}
-
-#[tokio::test]
-async fn an_unknown_method_is_unimplemented() {
-    let bridge = Bridge::start("http://127.0.0.1:1").await;
-    let client = bridge.client().await;
-    for path in ["/atoti.queryhistory.v1.QueryHistoryService/Nothing", "/no.such.Service/Method", "/"] {
-        assert_eq!(client.call(path, &[], &[]).await.code(), 12, "{path}");
-    }
-}
-
-#[tokio::test]
-async fn a_message_that_is_too_large_or_no_message_is_refused_without_a_call() {
-    let atoti = Upstream::start(|_, _| answer(204, "", "")).await;
-    let bridge = Bridge::start(&atoti.url()).await;
-    let client = bridge.client().await;
-    let mut large = cancel("42");
-    large.reason = "r".repeat(70_000);
-    assert_ne!(client.cancel(&large).await.code(), 0);
-    let path = format!("/{SERVICE}/CancelQuery");
-    assert_ne!(client.call(&path, &[0xff, 0xff, 0xff], &[]).await.code(), 0);
-    assert_eq!(atoti.connections(), 0);
 }
 
 #[tokio::test]

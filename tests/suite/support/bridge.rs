@@ -9,13 +9,25 @@ use std::{
 
 use serde_json::Value;
 
-use super::{client::Client, eventually};
+use super::{
+    client::Client,
+    eventually,
+    http::{Answer, Connection},
+};
+
+/// What flags override: free ports, and no waiting for balancers that there are not.
+const DEFAULTS: [(&str, &str); 3] = [
+    ("ATOTI_BRIDGE_LISTEN", "127.0.0.1:0"),
+    ("ATOTI_BRIDGE_ADMIN_LISTEN", "127.0.0.1:0"),
+    ("ATOTI_BRIDGE_DRAIN_DELAY", "0s"),
+];
 
 /// A running `atoti-grpc-bridge serve`. Ends with the test; a panic in it fails the test.
 pub struct Bridge {
     process: Child,
     log: Arc<Mutex<Vec<String>>>,
     address: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Bridge {
@@ -29,26 +41,63 @@ impl Bridge {
     }
 
     pub async fn start_in(upstream_url: &str, flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut process = command()
-            .args(["serve", "--listen=127.0.0.1:0", "--log-format=json", "--upstream-url", upstream_url])
-            .args(flags)
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut process = command();
+        process.args(serve(upstream_url, flags)).envs(environment.iter().copied());
+        Self::run(process).await
+    }
+
+    /// Starts it with few file descriptors.
+    pub async fn start_limited(upstream_url: &str, descriptors: u32) -> Self {
+        let program = command();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
+        shell.arg(program.get_program()).args(serve(upstream_url, &[]));
+        shell.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::run(shell).await
+    }
+
+    async fn run(mut process: Command) -> Self {
+        for (name, value) in DEFAULTS {
+            if !process.get_envs().any(|(set, _)| set == name) {
+                process.env(name, value);
+            }
+        }
+        let mut process = process.stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(process.stderr.take().expect("stderr is piped")).lines();
         std::thread::spawn({
             let log = Arc::clone(&log);
             move || lines.map_while(Result::ok).for_each(|line| log.lock().expect("not poisoned").push(line))
         });
-        let mut bridge = Self { process, log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut bridge = Self { process, log, address: nowhere, admin: nowhere };
         let listening = bridge.logged("listening", |line| line["message"] == "listening").await;
-        bridge.address = listening["grpc.address"]
-            .as_str()
-            .and_then(|a| a.parse().ok())
-            .expect("an address in the log line");
+        let address = |field: &str| listening[field].as_str().and_then(|address| address.parse().ok());
+        bridge.admin = address("admin.address").expect("an address in the log line");
+        // A Unix socket has none.
+        bridge.address = address("grpc.address").unwrap_or(bridge.address);
         bridge
+    }
+
+    /// The metrics, as Prometheus gets them.
+    pub async fn metrics(&self) -> String {
+        self.admin("/metrics").await.text().to_owned()
+    }
+
+    /// One metric's value, by its name with labels as they are written.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics().await;
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// A GET of the administrative address.
+    pub async fn admin(&self, path: &str) -> Answer {
+        Connection::open(self.admin).await.send("GET", path, &[], "").await
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -98,6 +147,10 @@ impl Drop for Bridge {
             assert!(bugs.is_empty(), "the bridge panicked: {bugs:?}");
         }
     }
+}
+
+fn serve<'a>(upstream_url: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+    [&["serve", "--log-format=json", "--upstream-url", upstream_url], flags].concat()
 }
 
 /// The program, without the settings of whoever runs the tests.

@@ -7,11 +7,15 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Request};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tonic_types::pb;
 
 use super::within;
 
+const GET_QUERY: &str = "/atoti.queryhistory.v1.QueryHistoryService/GetQuery";
 const CANCEL_QUERY: &str = "/atoti.queryhistory.v1.QueryHistoryService/CancelQuery";
 
 #[derive(Clone, PartialEq, Message)]
@@ -24,6 +28,18 @@ pub struct CancelQueryRequest {
     pub reason: String,
     #[prost(bool, tag = "4")]
     pub allow_finished: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct GetQueryRequest {
+    #[prost(string, tag = "1")]
+    pub query_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct GetQueryResponse {
+    #[prost(message, optional, tag = "1")]
+    pub query: Option<Query>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -80,10 +96,34 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(address)).await.expect("it listens");
+        Self::try_connect(address).await.expect("it listens")
+    }
+
+    /// Connects, or says why not.
+    pub async fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = within("a connection", TcpStream::connect(address)).await?;
+        let handshake = within("HTTP/2", h2::client::handshake(stream)).await;
+        let (client, connection) = handshake.map_err(std::io::Error::other)?;
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { connection: client })
+    }
+
+    /// Speaks over any stream of bytes.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
         tokio::spawn(async move { drop(connection.await) });
         Self { connection: client }
+    }
+
+    /// A cancel that may fail below gRPC.
+    pub async fn try_cancel(&self, request: &CancelQueryRequest) -> Result<Reply, h2::Error> {
+        within("an answer", async {
+            let mut connection = self.connection.clone().ready().await?;
+            let (response, mut stream) = connection.send_request(head(CANCEL_QUERY, &[]), false)?;
+            stream.send_data(frame(&request.encode_to_vec()), true)?;
+            Reply::try_read(response).await
+        })
+        .await
     }
 
     pub async fn cancel(&self, request: &CancelQueryRequest) -> Reply {
@@ -92,6 +132,15 @@ impl Client {
 
     pub async fn cancel_with(&self, request: &CancelQueryRequest, headers: &[(&'static str, &str)]) -> Reply {
         self.call(CANCEL_QUERY, &request.encode_to_vec(), headers).await
+    }
+
+    pub async fn get(&self, query_id: &str) -> Reply {
+        self.get_with(query_id, &[]).await
+    }
+
+    pub async fn get_with(&self, query_id: &str, headers: &[(&'static str, &str)]) -> Reply {
+        let request = GetQueryRequest { query_id: query_id.to_owned() };
+        self.call(GET_QUERY, &request.encode_to_vec(), headers).await
     }
 
     /// Starts a cancel and yields its stream, to do with it as one likes.
@@ -127,7 +176,7 @@ impl Client {
         .await
     }
 
-    async fn start(
+    pub async fn start(
         &self,
         path: &str,
         message: &[u8],
@@ -178,16 +227,19 @@ pub struct Reply {
 
 impl Reply {
     pub async fn read(response: h2::client::ResponseFuture) -> Self {
-        let (head, mut stream) = response.await.expect("a response").into_parts();
+        Self::try_read(response).await.expect("a whole answer")
+    }
+
+    async fn try_read(response: h2::client::ResponseFuture) -> Result<Self, h2::Error> {
+        let (head, mut stream) = response.await?.into_parts();
         let mut body = Vec::new();
         while let Some(chunk) = stream.data().await {
-            let chunk = chunk.expect("a whole body");
-            stream.flow_control().release_capacity(chunk.len()).expect("as much as came");
+            let chunk = chunk?;
+            stream.flow_control().release_capacity(chunk.len())?;
             body.extend_from_slice(&chunk);
         }
-        let trailers =
-            stream.trailers().await.expect("a whole answer").unwrap_or_else(|| head.headers.clone());
-        Self { http_status: head.status.as_u16(), headers: head.headers, body, trailers }
+        let trailers = stream.trailers().await?.unwrap_or_else(|| head.headers.clone());
+        Ok(Self { http_status: head.status.as_u16(), headers: head.headers, body, trailers })
     }
 
     pub fn code(&self) -> i32 {

@@ -2,7 +2,9 @@
 //! misbehave byte by byte. Nothing in here uses the library's own types for what goes over the wire.
 
 pub mod bridge;
+pub mod certs;
 pub mod client;
+pub mod frames;
 pub mod http;
 pub mod upstream;
 

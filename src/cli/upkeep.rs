@@ -1,0 +1,86 @@
+//! What is looked after while the bridge serves: files that change, Atoti's health, a token that is about to expire.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    atoti::Atoti,
+    files::{FromFiles, Refreshed},
+    server::Health,
+    telemetry::Metrics,
+    tls,
+};
+
+/// How often files are read again, and expiring tokens renewed.
+const FILES_EVERY: Duration = Duration::from_secs(1);
+/// How often Atoti is asked whether it is there.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) struct Upkeep {
+    pub(super) atoti: Arc<Atoti>,
+    pub(super) tls: Option<Arc<FromFiles<tls::Server>>>,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    /// How long the first answer of Atoti is waited for before the bridge calls itself ready, and any later one.
+    pub(super) probe_timeout: Duration,
+}
+
+impl Upkeep {
+    /// Goes on for ever.
+    pub(super) async fn run(self) {
+        tokio::join!(self.files(), self.probes());
+    }
+
+    async fn files(&self) {
+        let mut ticks = interval(FILES_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.refresh();
+            if let Err(error) = self.atoti.renew_token().await {
+                tracing::warn!(cause = error.cause.class, "the bridge's token cannot be renewed yet");
+            }
+        }
+    }
+
+    fn refresh(&self) {
+        let metrics = &self.metrics;
+        if let Some(tls) = &self.tls {
+            metrics.reload_failed("tls", tls.refresh() == Refreshed::Refused);
+            metrics.certificate_expires("tls", tls.current().expires);
+        }
+        let files = self.atoti.refresh_files();
+        metrics.reload_failed("upstream_tls", files.certificates == Refreshed::Refused);
+        metrics.reload_failed("credentials", files.credentials == Refreshed::Refused);
+        if let Some(expires) = files.certificate_expires {
+            metrics.certificate_expires("upstream_tls", expires);
+        }
+    }
+
+    async fn probes(&self) {
+        let mut ticks = interval(PROBE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_up = None;
+        loop {
+            ticks.tick().await;
+            let probed = self.atoti.probe(self.probe_timeout).await;
+            let up = probed.is_ok();
+            match probed {
+                Ok(()) if was_up != Some(true) => tracing::info!("Atoti answers"),
+                Err(error) if was_up != Some(false) => {
+                    tracing::warn!(
+                        cause = error.cause.class,
+                        "Atoti does not answer; calls will fail until it does"
+                    );
+                }
+                _ => {}
+            }
+            was_up = Some(up);
+            self.metrics.upstream_up(up);
+            self.health.upstream(up);
+            // Ready once it has been asked, whatever came of it: a bridge that serves can say what is wrong.
+            self.health.ready();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Checking settings: each check yields a typed value, or notes what is wrong and what to write instead.
+
+use std::{fmt, io::IsTerminal as _, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use jiff::SignedDuration;
+use url::Url;
+
+use super::{Listen, LogFormat};
+use crate::files;
+
+/// One setting that cannot be used, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The environment variable; the flag is the same name in lower case with dashes, without the prefix.
+    pub variable: &'static str,
+    /// What was written.
+    pub value: String,
+    /// What is wrong with it and what to write instead.
+    pub mend: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flag = self.variable.trim_start_matches(PREFIX).to_lowercase().replace('_', "-");
+        write!(out, "{} (--{flag}) = {:?}: {}", self.variable, self.value, self.mend)
+    }
+}
+
+const PREFIX: &str = "ATOTI_BRIDGE_";
+
+/// Collects faults; each check yields nothing exactly when it has noted one.
+#[derive(Default)]
+pub(super) struct Check {
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Check {
+    pub(super) fn keep<T>(
+        &mut self,
+        variable: &'static str,
+        value: &str,
+        checked: Result<T, String>,
+    ) -> Option<T> {
+        checked.map_err(|mend| self.faults.push(Fault { variable, value: value.to_owned(), mend })).ok()
+    }
+
+    pub(super) fn refuse<T>(&mut self, variable: &'static str, value: &str, mend: &str) -> Option<T> {
+        self.keep(variable, value, Err(mend.to_owned()))
+    }
+
+    /// An IP address with a port.
+    pub(super) fn address(&mut self, variable: &'static str, value: &str) -> Option<SocketAddr> {
+        let checked = value.parse().map_err(|_| {
+            "not an IP address with a port; write for example 0.0.0.0:50051 or [::1]:50051".to_owned()
+        });
+        self.keep(variable, value, checked)
+    }
+
+    /// The same, or `unix:` and a path.
+    pub(super) fn listen(&mut self, variable: &'static str, value: &str) -> Option<Listen> {
+        let Some(path) = value.strip_prefix("unix:") else {
+            return self.address(variable, value).map(Listen::Tcp);
+        };
+        // gRPC's name syntax: `unix:path` or `unix:///absolute/path`.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.ends_with('/') {
+            return self.refuse(
+                variable,
+                value,
+                "it has no file name; write for example unix:/run/bridge/grpc.sock",
+            );
+        }
+        Some(Listen::Unix(PathBuf::from(path)))
+    }
+
+    pub(super) fn base_url(&mut self, variable: &'static str, value: &str) -> Option<Url> {
+        // A password must not be echoed by the very message that complains about it.
+        let shown = if value.contains('@') { "(hidden: it holds an @)" } else { value };
+        self.keep(variable, shown, base_url(value))
+    }
+
+    /// Longer than nothing.
+    pub(super) fn duration(&mut self, variable: &'static str, value: &str) -> Option<Duration> {
+        self.keep(variable, value, positive_duration(value))
+    }
+
+    /// Nothing, or longer.
+    pub(super) fn delay(&mut self, variable: &'static str, value: &str) -> Option<Duration> {
+        self.keep(variable, value, duration(value))
+    }
+
+    pub(super) fn count(&mut self, variable: &'static str, value: &str) -> Option<NonZeroUsize> {
+        // The upper bound is that of the semaphore which keeps the count.
+        let checked = match value.parse::<NonZeroUsize>() {
+            Ok(count) if count.get() <= 1_000_000 => Ok(count),
+            _ => Err("not a whole number from 1 to 1000000".to_owned()),
+        };
+        self.keep(variable, value, checked)
+    }
+
+    pub(super) fn flag(&mut self, variable: &'static str, value: &str) -> Option<bool> {
+        self.keep(variable, value, value.parse().map_err(|_| "write true or false".to_owned()))
+    }
+
+    pub(super) fn log_format(&mut self, variable: &'static str, value: Option<&str>) -> Option<LogFormat> {
+        match value {
+            None if std::io::stderr().is_terminal() => Some(LogFormat::Text),
+            None | Some("json") => Some(LogFormat::Json),
+            Some("text") => Some(LogFormat::Text),
+            Some(other) => self.refuse(variable, other, "write text or json"),
+        }
+    }
+
+    /// A file that can be read and whose content fits, where one is given.
+    pub(super) fn file<T>(
+        &mut self,
+        variable: &'static str,
+        path: Option<&String>,
+        fits: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Option<Option<PathBuf>> {
+        let Some(path) = path else { return Some(None) };
+        let file = PathBuf::from(path);
+        let checked = files::read(&file).and_then(|content| fits(&content)).map(|_| Some(file));
+        self.keep(variable, path, checked)
+    }
+}
+
+fn base_url(value: &str) -> Result<Url, String> {
+    let url = Url::parse(value)
+        .map_err(|why| format!("{why}; write for example http://atoti.example:9090/context"))?;
+    let mend = if !matches!(url.scheme(), "http" | "https") {
+        "the scheme must be http or https"
+    } else if url.host_str().is_none_or(str::is_empty) {
+        "it has no host; write for example http://atoti.example:9090"
+    } else if !url.username().is_empty() || url.password().is_some() {
+        "credentials do not belong into the URL; callers send theirs as `authorization` metadata, and the bridge's own come from ATOTI_BRIDGE_CREDENTIALS_FILE"
+    } else if url.query().is_some() || url.fragment().is_some() {
+        "leave out everything from ? or # on; only scheme, host, port and context path count"
+    } else if url.path().contains("//") || url.path().contains('%') || url.path().contains(';') {
+        "the context path holds //, % or ; which Atoti's web server refuses"
+    } else {
+        return Ok(url);
+    };
+    Err(mend.to_owned())
+}
+
+/// Reads `500ms`, `1s`, `5m`, `1m 30s`, or an ISO 8601 duration such as `PT1S`; up to a day.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn duration(value: &str) -> Result<Duration, String> {
+    /// Longer than anything sensible, short enough that adding it to a clock cannot overflow.
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+    let parsed = value.parse::<SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
+    match parsed {
+        None => Err("not a duration; write for example 500ms, 10s or 5m".to_owned()),
+        Some(duration) if duration > LONGEST => Err("longer than a day".to_owned()),
+        Some(duration) => Ok(duration),
+    }
+}
+
+fn positive_duration(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        Duration::ZERO => Err("must be longer than nothing; write for example 500ms".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_the_usual_spellings_only() {
+        for (text, millis) in
+            [("500ms", 500), ("1s", 1000), ("5m", 300_000), ("1m 30s", 90_000), ("PT2S", 2000)]
+        {
+            assert_eq!(positive_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "-1s", "0s", "1 fortnight", "25h", "99999999999999h"] {
+            assert!(positive_duration(text).is_err(), "{text}");
+        }
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_socket_is_a_tcp_address_or_a_unix_path() {
+        let listen = |value| Check::default().listen("X", value);
+        let unix = |path: &str| Some(Listen::Unix(PathBuf::from(path)));
+        assert_eq!(listen("[::1]:1"), Some(Listen::Tcp(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 1)))));
+        assert_eq!(listen("unix:/run/a.sock"), unix("/run/a.sock"));
+        assert_eq!(listen("unix:///run/a.sock"), unix("/run/a.sock"));
+        assert_eq!(listen("unix:a.sock"), unix("a.sock"));
+        for wrong in ["unix:", "unix:/run/", "unix://", "localhost:1", "1.2.3.4"] {
+            assert_eq!(listen(wrong), None, "{wrong}");
+        }
+    }
+}

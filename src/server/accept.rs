@@ -1,0 +1,200 @@
+//! The connection loop: sockets in, calls out, every connection bounded in number, time and memory.
+//!
+//! hyper's HTTP/2 serves the bytes; this loop is ours because tonic's transport loses calls at shutdown and at a
+//! connection's maximal age, waits for ever for silent peers, and spins when file descriptors run out.
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{io::InspectReader, sync::CancellationToken, task::TaskTracker};
+use tonic::body::Body;
+use tower::{Service, ServiceExt as _};
+
+use super::listen::{Listener, Stream};
+use crate::{config::Limits, files::FromFiles, service::Peer, telemetry::Metrics, tls};
+
+/// Streams open at once on one connection: a busy sidecar's share, and a bound to what one peer may hold.
+const MAX_STREAMS: u32 = 256;
+/// Envoy lets 60 KiB of headers through. Above four times this h2 gives the whole connection up, so that a lower limit
+/// would let one call's headers kill its neighbours.
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// Streams reset by the peer before anybody has looked at them: rapid reset.
+const MAX_PENDING_RESETS: usize = 100;
+/// Streams reset by us because of the peer's errors.
+const MAX_ERROR_RESETS: usize = 1024;
+/// Finds peers that have died without a word.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the connection to the 24 bytes of HTTP/2's preface.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+const PREFACE_BYTES: usize = 24;
+/// Calls end by the longest deadline; their last bytes a little later.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+/// How long to wait when a connection cannot be accepted: it waits in the kernel meanwhile, and so does everybody else.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often that is said.
+const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(10);
+
+/// What the connections of one listening socket share.
+pub(super) struct Connections<S> {
+    pub(super) calls: S,
+    pub(super) limits: Limits,
+    pub(super) tls: Option<Arc<FromFiles<tls::Server>>>,
+    pub(super) metrics: Metrics,
+    /// Ends accepting; open connections say GOAWAY, and end when their calls have.
+    pub(super) close: CancellationToken,
+    /// Ends them at once.
+    pub(super) cut: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+impl<S> Connections<S>
+where
+    S: Service<(Arc<Peer>, Request<Incoming>), Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    /// Accepts connections until they are to close.
+    pub(super) async fn accept(self: Arc<Self>, listener: Listener) {
+        let room = Arc::new(Semaphore::new(self.limits.max_connections.get()));
+        let mut warned: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                () = self.close.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                // The peer has gone again.
+                Err(error) if is_the_peers(&error) => continue,
+                Err(error) => {
+                    self.metrics.accept_failed();
+                    if warned.is_none_or(|at| at.elapsed() > ACCEPT_WARNING_EVERY) {
+                        tracing::error!(%error, "cannot accept connections; raise the limit of open files");
+                        warned = Some(Instant::now());
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+                // Closed at once, so that the client tries another replica instead of waiting here.
+                self.metrics.connection_refused();
+                continue;
+            };
+            let open = self.metrics.connection_opened();
+            let connections = Arc::clone(&self);
+            self.tasks.spawn(async move {
+                let serve = connections.serve(stream, Peer { address, ..Peer::default() });
+                connections.cut.run_until_cancelled(serve).await;
+                drop((place, open));
+            });
+        }
+    }
+
+    async fn serve(&self, stream: Stream, peer: Peer) {
+        let Some(tls) = &self.tls else {
+            return self.speak(stream, peer).await;
+        };
+        // The pair of this moment; connections that are open keep theirs.
+        let handshake = TlsAcceptor::from(Arc::clone(&tls.current().config)).accept(stream);
+        let stream = match timeout(TLS_HANDSHAKE_TIMEOUT, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, peer = ?peer.address, "TLS handshake failed"),
+            Err(_) => return tracing::debug!(peer = ?peer.address, "TLS handshake not in time"),
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let name = shown.and_then(tls::subject_name);
+        self.speak(stream, Peer { name, ..peer }).await;
+    }
+
+    /// HTTP/2 until one side has had enough.
+    async fn speak(&self, io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        let read = AtomicUsize::new(0);
+        let io = InspectReader::new(io, |bytes: &[u8]| {
+            read.fetch_add(bytes.len(), Ordering::Relaxed);
+        });
+        let has_begun = || read.load(Ordering::Relaxed) >= PREFACE_BYTES;
+        let peer = Arc::new(peer);
+        let service = service_fn(|request| self.calls.clone().oneshot((Arc::clone(&peer), request)));
+        let mut connection = pin!(protocol().serve_connection(TokioIo::new(io), service));
+
+        let opened = Instant::now();
+        let preface_by = opened + PREFACE_TIMEOUT;
+        let close_at = opened + self.limits.max_connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let mut begun = false;
+        let mut cut_at = None;
+        loop {
+            let closing = cut_at.is_some();
+            tokio::select! {
+                // An error is the peer's doing: either way the connection is over.
+                _ = connection.as_mut() => return,
+                () = sleep_until(preface_by), if !begun => {
+                    if !has_begun() {
+                        return tracing::debug!(peer = ?peer.address, "no HTTP/2 preface in time");
+                    }
+                    begun = true;
+                }
+                () = self.close.cancelled(), if !closing => {
+                    // Whoever has not begun has no calls, and would be waited for in vain.
+                    if !has_begun() { return; }
+                    connection.as_mut().graceful_shutdown();
+                    // The drain cuts.
+                    cut_at = Some(None);
+                }
+                () = sleep_until(close_at), if !closing => {
+                    if !has_begun() { return; }
+                    connection.as_mut().graceful_shutdown();
+                    cut_at = Some(Some(Instant::now() + self.limits.max_deadline + LAST_BYTES));
+                }
+                () = sleep_until_some(cut_at.flatten()) => return,
+            }
+        }
+    }
+}
+
+fn protocol() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    builder
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// Whether only this one connection is affected.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
