@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use jiff::Timestamp;
 use reqwest::{Client, Request, Response};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::{
@@ -172,7 +172,11 @@ impl Exchange<'_> {
             Expected::Json => end_by,
         };
         let (body, end) = read_body(&mut response, self.body_cap, body_by).await;
-        let (status, head) = (response.status(), response.headers());
+        let (status, head) = (response.status(), response.headers().clone());
+        let head = &head;
+        if end == BodyEnd::Capped {
+            throw_away(response).await;
+        }
         answer::verdict(status, head, &body, end, self.expected, Timestamp::now()).map_err(|fact| {
             Failed {
                 fact,
@@ -183,6 +187,23 @@ impl Exchange<'_> {
         })?;
         Ok(Success { http_status: status.as_u16(), body })
     }
+}
+
+/// What is left of a body above the cap is read and thrown away, so that the connection can be used again, up to this
+/// size and time; beyond it a new connection costs less.
+const MOST_THROWN_AWAY: usize = 1024 * 1024;
+const THROWING_AWAY: Duration = Duration::from_millis(250);
+
+async fn throw_away(mut response: Response) {
+    let mut left = MOST_THROWN_AWAY;
+    let rest = async {
+        while let Ok(Some(chunk)) = response.chunk().await
+            && left > chunk.len()
+        {
+            left -= chunk.len();
+        }
+    };
+    let _ = timeout(THROWING_AWAY, rest).await;
 }
 
 /// Reads to the end or to the cap. To the end, so that the connection can be used again.

@@ -30,11 +30,11 @@ def eventually(what, look):
 class Program:
     """A running command, with what it printed."""
 
-    def __init__(self, *arguments, output):
+    def __init__(self, *arguments, output, prefix=()):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ATOTI_BRIDGE_") and k != "RUST_LOG"}
         self.lines = []
         self.process = subprocess.Popen(
-            [BRIDGE, *arguments], stdin=subprocess.DEVNULL, text=True, env=clean,
+            [*prefix, BRIDGE, *arguments], stdin=subprocess.DEVNULL, text=True, env=clean,
             **{output: subprocess.PIPE}, **({"stdout": subprocess.DEVNULL} if output == "stderr" else {}),
         )
         self.stream = getattr(self.process, output)
@@ -65,8 +65,9 @@ class Program:
 class Simulator(Program):
     """`simulate`, steered over its control API."""
 
-    def __init__(self):
-        super().__init__("simulate", "--listen=127.0.0.1:0", "--queries=0", "--output=json", output="stdout")
+    def __init__(self, *arguments):
+        listen = arguments or ("--listen=127.0.0.1:0",)
+        super().__init__("simulate", *listen, "--queries=0", "--output=json", output="stdout")
         self.url = self.json("the simulator", lambda line: "baseUrl" in line)["baseUrl"]
 
     def _call(self, method, path, body=None):
@@ -96,9 +97,10 @@ class Simulator(Program):
 class Bridge(Program):
     """`serve`."""
 
-    def __init__(self, upstream_url):
+    def __init__(self, upstream_url, prefix=()):
         super().__init__(
-            "serve", "--listen=127.0.0.1:0", "--log-format=json", f"--upstream-url={upstream_url}", output="stderr"
+            "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain-delay=0s", "--log-format=json",
+            f"--upstream-url={upstream_url}", output="stderr", prefix=prefix,
         )
         self.address = self.json("the bridge", lambda line: line["message"] == "listening")["grpc.address"]
 

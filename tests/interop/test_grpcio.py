@@ -57,6 +57,20 @@ class Grpcio(Case):
         self.assertEqual(answer.outcome, pb.CANCEL_OUTCOME_REQUESTED)
         self.assertFalse(answer.HasField("query"))
 
+    def test_reads_a_query(self):
+        query = self.atoti.start_query(username="ada")
+        request, login = pb.GetQueryRequest(query_id=query), [("authorization", USER)]
+        answer = self.stub.GetQuery(request, timeout=PATIENCE, metadata=login)
+        self.assertEqual((answer.query.query_id, answer.query.username), (query, "ada"))
+        self.assertEqual(answer.query.status, pb.QUERY_STATUS_RUNNING)
+
+    def test_a_huge_error_keeps_its_code(self):
+        headers = {"content-type": "text/plain"}
+        self.atoti.inject({"answer": {"code": 500, "headers": headers, "body": "x" * 1_000_000}}, method="PATCH")
+        code, details = self.failure("42")
+        self.assertEqual(code, grpc.StatusCode.INTERNAL)
+        self.assertEqual(details["ErrorInfo"].reason, "BACKEND_ERROR")
+
     def test_an_unknown_query_is_not_found(self):
         code, details = self.failure("42")
         self.assertEqual(code, grpc.StatusCode.NOT_FOUND)

@@ -130,7 +130,7 @@ async fn under_total_failure_atoti_is_hardly_asked_twice() {
 
 #[tokio::test]
 async fn bodies_nobody_wants_cost_neither_connections_nor_memory() {
-    let large = answer(500, "Content-Type: text/plain\r\n", &"x".repeat(60_000));
+    let large = answer(500, "Content-Type: text/plain\r\n", &"x".repeat(200_000));
     let atoti = Upstream::start(move |_, _| large.clone()).await;
     let bridge = Bridge::start(&atoti.url()).await;
     let client = bridge.client().await;
