@@ -50,7 +50,9 @@ async fn http_status(bridge: &Bridge, request: Request<()>) -> u16 {
 #[tokio::test]
 async fn a_deadline_is_deadline_exceeded_and_atoti_is_asked_once() {
     let atoti = Upstream::start(|_, _| Answer::Hang).await;
-    let bridge = Bridge::start(&atoti.url()).await;
+    // Nothing but the deadline ends it while anybody looks.
+    let flags = ["--upstream-timeout=1h", "--max-deadline=1h"];
+    let bridge = Bridge::start_with(&atoti.url(), &flags).await;
     let client = bridge.client().await;
     let deadline = [("grpc-timeout", "100m")];
     let replies =

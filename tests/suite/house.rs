@@ -130,3 +130,67 @@ fn every_reason_of_the_status_page_is_met_in_some_test() {
         assert!(tests.contains(&format!("\"{reason}\"")), "no test meets {reason}");
     }
 }
+
+fn operations() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md");
+    fs::read_to_string(path).expect("the page for operators")
+}
+
+#[test]
+fn every_log_line_is_explained_to_operators() {
+    let page = operations();
+    let mut told = 0;
+    for (name, text) in house() {
+        for level in ["info!(", "warn!(", "error!("] {
+            for event in text.split(&format!("tracing::{level}")).skip(1) {
+                // The message is the last text of the event.
+                let event = event.split(");").next().expect("an event");
+                let message = event.rsplit('"').nth(1).expect("a message");
+                assert!(
+                    page.contains(&format!("`{message}`")),
+                    "{name}: {message:?} is not in docs/OPERATIONS.md"
+                );
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 10, "the log lines were found: {told}");
+    assert!(page.contains("`call failed`"), "whose level is chosen in place");
+}
+
+#[test]
+fn every_setting_is_explained_to_operators() {
+    let output = crate::support::bridge::command()
+        .args(["serve", "--help"])
+        .stdout(std::process::Stdio::piped())
+        .output()
+        .expect("it runs");
+    let (help, page) = (String::from_utf8(output.stdout).expect("text"), operations());
+    let named = |word: &&str| word.starts_with("ATOTI_BRIDGE_") && word.contains('=');
+    let variables: Vec<_> =
+        help.split_whitespace().filter(named).filter_map(|word| word.split('=').next()).collect();
+    assert!(variables.len() > 20, "{help}");
+    for variable in variables {
+        assert!(page.contains(&format!("`{variable}`")), "{variable} is not in docs/OPERATIONS.md");
+    }
+}
+
+#[tokio::test]
+async fn every_metric_is_explained_to_operators() {
+    let bridge = crate::support::bridge::Bridge::start("http://127.0.0.1:1").await;
+    // Those with labels are there when something has been counted.
+    let client = bridge.client().await;
+    assert_eq!(client.cancel(&crate::support::client::cancel("42")).await.code(), 14);
+    let (metrics, page) = (bridge.metrics().await, operations());
+    let types: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(types.len() >= 10, "{metrics}");
+    for line in types {
+        let (name, kind) = line.split_once(' ').expect("a name and a type");
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        assert!(page.contains(&format!("`{name}{suffix}`")), "{name} is not in docs/OPERATIONS.md");
+    }
+}
