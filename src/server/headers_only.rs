@@ -33,3 +33,26 @@ impl<B: Body + Unpin> Body for HeadersOnly<B> {
         self.0.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::HeaderMap;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn data_passes_and_trailers_do_not() {
+        let trailers =
+            HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer evil".parse().expect("a value"))]);
+        let frames = [Frame::data(Bytes::from_static(b"data")), Frame::trailers(trailers)];
+        let body = StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)));
+        let collected = HeadersOnly(body).collect().await.expect("a body");
+        assert!(collected.trailers().is_none());
+        assert_eq!(collected.to_bytes(), "data");
+    }
+}

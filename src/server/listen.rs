@@ -90,3 +90,20 @@ async fn remove_left_over(path: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_are_not_held_back_by_nagles_algorithm() {
+        let listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = Listener::bind(&listen).await.expect("a port");
+        let Ok(Listen::Tcp(address)) = listener.local() else { panic!("a TCP address") };
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (Ok(_client), Ok((Either::Left(stream), Some(_)))) = (client, accepted) else {
+            panic!("a TCP stream")
+        };
+        assert!(stream.nodelay().expect("a socket"));
+    }
+}
