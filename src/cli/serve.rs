@@ -24,6 +24,7 @@ pub(super) struct Sockets {
 pub(super) async fn run(config: Config) -> Result<(), String> {
     telemetry::init(config.log_format);
     let signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    raise_file_limit(&config);
     let sockets = bind(&config).await?;
     log_configuration(&config);
     until_stopped(sockets, &config, signals).await
@@ -60,6 +61,19 @@ pub(super) async fn until_stopped(sockets: Sockets, config: &Config, signals: Si
             Ok(())
         }
         () = upkeep.run() => unreachable!("it has no end"),
+    }
+}
+
+/// Makes room for the connections allowed, as far as this process may: the customary limit of 1024 files is a relic.
+fn raise_file_limit(config: &Config) {
+    /// Sockets that listen, the runtime's own files, certificates being read.
+    const OTHERS: usize = 64;
+
+    let connections = config.limits.max_connections.get() + config.upstream.max_connections.get();
+    let wanted = (connections + OTHERS) as u64;
+    let limit = rlimit::increase_nofile_limit(wanted).unwrap_or_default();
+    if limit < wanted {
+        tracing::warn!(limit, wanted, "fewer files may be open than connections are allowed");
     }
 }
 
