@@ -60,8 +60,8 @@ impl Server {
     /// Serves until told to stop, then drains.
     ///
     /// The drain: health turns NOT_SERVING, and everything is served on for the delay, until clients and balancers
-    /// have noticed. Then connections say GOAWAY and new calls are refused; calls in flight, and cancels whose callers
-    /// have gone, may finish within the grace. What is left then is cut, and said.
+    /// have noticed. Then connections say GOAWAY; calls in flight, and cancels whose callers have gone, may finish
+    /// within the grace. Calls that come all the same are refused after a moment. What is left then is cut, and said.
     ///
     /// # Errors
     ///
@@ -91,9 +91,15 @@ impl Server {
 
         let drain_by = Instant::now() + drain_grace;
         tracing::info!("closing connections");
-        history.refuse_new_calls();
         health.end_watches();
-        let (left, ()) = tokio::join!(history.drain(drain_grace), connections.close(drain_grace));
+        // Calls that were on their way when GOAWAY left are served like any other.
+        let noticed = timeout(NOTICE.min(drain_grace), connections.close(drain_grace)).await;
+        history.refuse_new_calls();
+        if noticed.is_err() {
+            tracing::info!("refusing new calls");
+        }
+        let grace = drain_by.saturating_duration_since(Instant::now());
+        let (left, ()) = tokio::join!(history.drain(grace), connections.close(grace));
         let (open, calls) = (connections.count(), metrics.calls_in_flight());
         if open > 0 || left > 0 {
             tracing::warn!(
@@ -110,6 +116,8 @@ impl Server {
     }
 }
 
+/// How long peers have to notice a GOAWAY. Who calls later than that ignores it.
+const NOTICE: Duration = Duration::from_secs(1);
 /// What cut connections may take to go.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 

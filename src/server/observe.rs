@@ -11,6 +11,7 @@ use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 
+use super::SERVICE;
 use crate::{
     service::Caller,
     status::code_name,
@@ -23,7 +24,8 @@ pub(super) struct Observed {
     method: Arc<str>,
     caller: Arc<Caller>,
     code: Code,
-    _in_flight: InFlight,
+    /// For calls of the service itself: watches of health would drown the others.
+    _in_flight: Option<InFlight>,
 }
 
 impl Observed {
@@ -33,7 +35,7 @@ impl Observed {
             method: Arc::clone(method),
             caller: Arc::clone(caller),
             code: Code::Cancelled,
-            _in_flight: metrics.call_started(),
+            _in_flight: method.starts_with(SERVICE).then(|| metrics.call_started()),
         }
     }
 

@@ -192,7 +192,11 @@ impl Inner {
         registry.register("atoti_bridge_build", "What runs", build);
         let ours = registry.sub_registry_with_prefix("atoti_bridge");
         ours.register("call_failures", "Calls that failed, by method and reason", self.failures.clone());
-        ours.register("calls_in_flight", "Calls that have no outcome yet", self.in_flight.clone());
+        ours.register(
+            "calls_in_flight",
+            "Calls of the service that have no outcome yet",
+            self.in_flight.clone(),
+        );
         ours.register("panics", "Calls that met a bug", self.panics.clone());
         ours.register("connections", "Connections open", self.connections.clone());
         ours.register(

@@ -114,7 +114,7 @@ async fn reads_fail_by_the_rows_that_are_theirs() {
 
 #[tokio::test]
 async fn a_call_that_arrives_during_the_drain_is_sent_elsewhere() {
-    let slow = Answer::After(std::time::Duration::from_secs(2), b"HTTP/1.1 204 X\r\n\r\n".to_vec());
+    let slow = Answer::After(std::time::Duration::from_secs(4), b"HTTP/1.1 204 X\r\n\r\n".to_vec());
     let atoti = Upstream::start(move |_, _| slow.clone()).await;
     let mut bridge = Bridge::start(&atoti.url()).await;
     let relay = Relay::start(bridge.address()).await;
@@ -125,7 +125,7 @@ async fn a_call_that_arrives_during_the_drain_is_sent_elsewhere() {
     // The client does not learn of the GOAWAY, as in the moment before that has crossed the network.
     relay.hold.send_replace(true);
     bridge.signal("-TERM");
-    bridge.logged("the drain", |line| line["message"] == "closing connections").await;
+    bridge.logged("the drain", |line| line["message"] == "refusing new calls").await;
     let second = tokio::spawn({
         let client = client.clone();
         async move { client.cancel_with(&cancel("42"), &[("x-request-id", "late")]).await }
