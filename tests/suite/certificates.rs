@@ -73,6 +73,21 @@ async fn calls_come_over_tls_and_in_plain_text_no_more() {
 }
 
 #[tokio::test]
+async fn who_does_not_finish_the_handshake_is_not_kept() {
+    let (atoti, authority) = (accepting_atoti().await, Authority::new());
+    let bridge = start(&atoti, &show(&authority, &authority.issue("spiffe://test/bridge"))).await;
+    let mut silent = Raw::silent(bridge.address()).await;
+    // The head of a handshake record that promises 256 bytes.
+    let mut slow = Raw::silent(bridge.address()).await;
+    slow.send(&[22, 3, 1, 1, 0]).await;
+    assert!(silent.next().await.is_none());
+    assert!(slow.next().await.is_none());
+    let client = client(&authority, bridge.address(), None).await;
+    assert_eq!(client.cancel(&cancel("42")).await.code(), 0);
+    assert_eq!(bridge.metric("atoti_bridge_connections").await, Some(1.0), "that of the proper client");
+}
+
+#[tokio::test]
 async fn a_certificate_is_renewed_without_losing_a_connection_and_a_bad_one_is_not_taken() {
     let (atoti, authority) = (accepting_atoti().await, Authority::new());
     let first = authority.issue("spiffe://test/bridge");

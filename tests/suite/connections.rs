@@ -156,6 +156,37 @@ async fn http_1_is_not_spoken() {
 }
 
 #[tokio::test]
+async fn garbage_ends_its_own_connection_and_nothing_else() {
+    let atoti = accepting_atoti().await;
+    let bridge = Bridge::start(&atoti.url()).await;
+    let client = bridge.client().await;
+    let mut random = fastrand::Rng::with_seed(7);
+    for n in 0..200 {
+        let mut raw = if n % 2 == 0 {
+            Raw::silent(bridge.address()).await
+        } else {
+            Raw::greeted(bridge.address()).await
+        };
+        let mut garbage = vec![0; random.usize(1..2000)];
+        random.fill(&mut garbage);
+        if n % 4 == 1 {
+            // A frame at least, of any kind: what is in it is garbage.
+            garbage = frame(random.u8(0..12), random.u8(..), random.u32(0..9), &garbage);
+        }
+        // Perhaps it has closed already.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.stream, &garbage).await;
+    }
+    assert_eq!(client.cancel(&cancel("42")).await.code(), 0);
+    assert_eq!(atoti.seen().len(), 1);
+    within("the connections to be closed", async {
+        while bridge.metric("atoti_bridge_connections").await != Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_old_connection_says_goaway_and_its_calls_finish() {
     let slow = Answer::After(Duration::from_millis(1500), b"HTTP/1.1 204 X\r\n\r\n".to_vec());
     let atoti = Upstream::start(move |_, _| slow.clone()).await;
