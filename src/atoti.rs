@@ -193,9 +193,42 @@ impl Atoti {
         }
     }
 
+    /// Whether the discovery document names the API, asked for once and with nobody's credentials; nothing when what
+    /// came is no discovery document.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing came.
+    pub async fn discovery(&self, within: Duration) -> Result<Option<bool>, Error> {
+        let exchange = self.look(within, DISCOVERY_BODY_CAP);
+        let request = self.discovery_request(HeaderMap::new());
+        match exchange.attempt(&self.http.client(), &self.lanes, request).await {
+            Ok(Success { body, .. }) => Ok(wire::lists_api(&body, API_KEY)),
+            Err(failed) => Err(exchange.error(failed, 1, false)),
+        }
+    }
+
+    /// Reads the newest query of the history, whichever it is, with the bridge's own credentials or else with these
+    /// headers: `GET /queries`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from being read.
+    pub async fn read_history(&self, headers: &HeaderMap, within: Duration) -> Result<(), Error> {
+        let mut url = self.url(API.split('/').chain(["queries"]));
+        url.set_query(Some("page_size=1"));
+        let request = || self.request(Method::GET, url.clone(), headers.clone());
+        let (attempts, Success { http_status, body }) =
+            self.run(&self.look(within, QUERY_BODY_CAP), request).await?;
+        if wire::is_listing(&body) {
+            return Ok(());
+        }
+        Err(self.ended(Error::malformed(attempts, http_status, &"no list of queries")))
+    }
+
     /// Whether the API is installed, as far as the discovery document tells.
     async fn discover(&self, exchange: &Exchange<'_>, headers: HeaderMap) -> Result<Option<bool>, Error> {
-        let request = || self.request(Method::GET, self.url(["versions", "rest"]), headers.clone());
+        let request = || self.discovery_request(headers.clone());
         let (_, answer) = self.run(exchange, request).await?;
         let installed = wire::lists_api(&answer.body, API_KEY);
         if installed == Some(true) {
@@ -357,6 +390,10 @@ impl Atoti {
         // `text/plain` alone breaks the rendering of errors in Spring.
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
         request
+    }
+
+    fn discovery_request(&self, headers: HeaderMap) -> Request {
+        self.request(Method::GET, self.url(["versions", "rest"]), headers)
     }
 
     fn query_url(&self, id: &QueryId) -> Url {

@@ -1,16 +1,23 @@
 //! The commands: what a person types, and what the process exits with.
 
+mod check;
 mod demo;
+mod healthcheck;
 mod serve;
 mod signal;
 mod simulate;
 mod upkeep;
 
-use std::{fmt::Display, future::Future, process::ExitCode};
+use std::{
+    fmt::Display,
+    future::Future,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
-use self::{demo::Demo, simulate::Simulate};
+use self::{check::Check, demo::Demo, healthcheck::Healthcheck, simulate::Simulate};
 use crate::config::{Config, Settings};
 
 /// Wrong usage: `EX_USAGE` of BSD's sysexits.
@@ -31,8 +38,27 @@ enum Command {
     Demo(Box<Demo>),
     /// Serve gRPC in front of an Atoti Server
     Serve(Box<Settings>),
+    /// Ask Atoti, with the settings of serve, whether the bridge could work, and say what to mend
+    ///
+    /// Three questions: is Atoti reachable, is its Query History API installed, are the credentials accepted. Nothing
+    /// is cancelled, and no port is opened. Exit codes: 0 nothing to mend, 1 something is, 64 wrong usage or settings.
+    Check(Box<Check>),
+    /// Ask a running bridge for its health, as a container's probe does where there is no shell
+    ///
+    /// Prints what grpc.health.v1 says: SERVING, NOT_SERVING or SERVICE_UNKNOWN. Exit codes: 0 SERVING, 1 anything
+    /// else, 64 wrong usage.
+    Healthcheck(Box<Healthcheck>),
     /// Run the simulated Atoti Server alone, to test other clients against
     Simulate(Box<Simulate>),
+}
+
+/// How a command tells what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// For programs: one object, on one line
+    Json,
 }
 
 /// Parses the command line and runs the command.
@@ -51,6 +77,14 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Demo(demo) => with_config(&demo.settings(), |config| demo::run(*demo, config)),
         Command::Serve(settings) => with_config(&settings, serve::run),
+        Command::Check(check) => match check.validate() {
+            Ok(valid) => block_on(check::run(*check, valid)),
+            Err(faults) => refuse(&faults),
+        },
+        Command::Healthcheck(flags) => match flags.endpoint() {
+            Ok(endpoint) => block_on(healthcheck::run(*flags, endpoint)),
+            Err(fault) => refuse(&[fault]),
+        },
         Command::Simulate(flags) => match flags.options() {
             Ok(options) => block_on(simulate::run(*flags, options)),
             Err(fault) => refuse(&[fault]),
@@ -91,4 +125,14 @@ fn block_on(command: impl Future<Output = Result<(), String>>) -> ExitCode {
 fn fail(message: &str) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::from(EXIT_FAILURE)
+}
+
+/// Where an address that is listened on can be reached from this machine.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

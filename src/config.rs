@@ -21,8 +21,8 @@ use clap::Args;
 use self::check::Check;
 pub use self::{
     callers::{CallerSettings, Callers, TlsFiles},
-    check::{Fault, duration},
-    upstream::{Credentials, Scheme, Secret, Upstream, UpstreamFiles, UpstreamSettings},
+    check::{Fault, duration, unix_path},
+    upstream::{Credentials, Scheme, Secret, Upstream, UpstreamFiles, UpstreamSettings, one_line},
 };
 
 /// Where the bridge listens when nothing else is said: gRPC's customary port, reachable from this machine only.

@@ -115,6 +115,12 @@ pub(super) fn lists_api(body: &[u8], key: &str) -> Option<bool> {
     Some(document.get("apis")?.as_object()?.contains_key(key))
 }
 
+/// Whether a document is a page of queries.
+pub(super) fn is_listing(body: &[u8]) -> bool {
+    let document: Result<Value, _> = serde_json::from_slice(body);
+    document.is_ok_and(|document| document.get("data").is_some_and(Value::is_array))
+}
+
 /// Text as it is, numbers as their digits (never by way of a float), anything else as absent.
 fn text(value: &Value) -> String {
     match value {
@@ -168,6 +174,14 @@ mod tests {
         assert_eq!(lists_api(br#"{"apis":{}}"#, "a"), Some(false));
         for not_discovery in ["{}", "[]", "", r#"{"apis":[]}"#, "<html>"] {
             assert_eq!(lists_api(not_discovery.as_bytes(), "a"), None, "{not_discovery}");
+        }
+    }
+
+    #[test]
+    fn only_a_page_of_queries_is_a_listing() {
+        assert!(is_listing(br#"{"data":[{"id":"1"}],"pagination":{}}"#));
+        for other in ["{}", "[]", "", r#"{"data":{}}"#, "<html>"] {
+            assert!(!is_listing(other.as_bytes()), "{other}");
         }
     }
 

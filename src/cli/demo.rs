@@ -1,10 +1,7 @@
 //! `demo`: the whole of it on one machine, with nothing else installed: a simulated Atoti Server, the bridge in front of
 //! it, and a first cancel made over the bridge's own socket.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Instant,
-};
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
     serve,
@@ -79,18 +76,11 @@ async fn simulator(scene: &Scene) -> Result<Simulator, String> {
 
 /// Where the socket can be reached from this machine.
 fn local_address(listener: &Listener) -> Result<SocketAddr, String> {
-    let Listen::Tcp(mut address) =
-        listener.local().map_err(|error| format!("the socket is gone: {error}"))?
+    let Listen::Tcp(address) = listener.local().map_err(|error| format!("the socket is gone: {error}"))?
     else {
         return Err("the demonstration is told over TCP: give --listen an IP address with a port".to_owned());
     };
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    Ok(address)
+    Ok(super::from_here(address))
 }
 
 /// Tells the story, then keeps the simulator alive for good.

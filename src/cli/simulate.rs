@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::signal::Signals;
+use super::{Output, signal::Signals};
 use crate::{
     config,
     simulator::{History, Options, Security, Simulator},
@@ -77,14 +77,6 @@ impl Scene {
 enum Login {
     On,
     Off,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For programs: one object, on one line
-    Json,
 }
 
 impl Simulate {

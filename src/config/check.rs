@@ -58,19 +58,10 @@ impl Check {
 
     /// The same, or `unix:` and a path.
     pub(super) fn listen(&mut self, variable: &'static str, value: &str) -> Option<Listen> {
-        let Some(path) = value.strip_prefix("unix:") else {
-            return self.address(variable, value).map(Listen::Tcp);
-        };
-        // gRPC's name syntax: `unix:path` or `unix:///absolute/path`.
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if path.is_empty() || path.ends_with('/') {
-            return self.refuse(
-                variable,
-                value,
-                "it has no file name; write for example unix:/run/bridge/grpc.sock",
-            );
+        match unix_path(value) {
+            None => self.address(variable, value).map(Listen::Tcp),
+            Some(path) => self.keep(variable, value, path).map(Listen::Unix),
         }
-        Some(Listen::Unix(PathBuf::from(path)))
     }
 
     pub(super) fn base_url(&mut self, variable: &'static str, value: &str) -> Option<Url> {
@@ -142,6 +133,19 @@ fn base_url(value: &str) -> Result<Url, String> {
         return Ok(url);
     };
     Err(mend.to_owned())
+}
+
+/// The path of a Unix socket, where a value is `unix:` and a path; what to write instead, where that is no file's.
+#[must_use]
+pub fn unix_path(value: &str) -> Option<Result<PathBuf, String>> {
+    // gRPC's name syntax: `unix:path` or `unix:///absolute/path`.
+    let path = value.strip_prefix("unix:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    Some(if path.is_empty() || path.ends_with('/') {
+        Err("it has no file name; write for example unix:/run/bridge/grpc.sock".to_owned())
+    } else {
+        Ok(PathBuf::from(path))
+    })
 }
 
 /// Reads `500ms`, `1s`, `5m`, `1m 30s`, or an ISO 8601 duration such as `PT1S`; up to a day.

@@ -238,11 +238,7 @@ impl Scheme {
     ///
     /// What it should hold; never what it holds.
     pub fn read(self, content: &[u8]) -> Result<Secret, String> {
-        let text = std::str::from_utf8(content).map_err(|_| "it is not UTF-8 text".to_owned())?;
-        let line = text.trim_end_matches(['\r', '\n']);
-        if line.is_empty() || line.contains(char::is_control) {
-            return Err("write one line, and nothing else, into it".to_owned());
-        }
+        let line = one_line(content)?;
         match self {
             Self::Basic | Self::Jwt if line.find(':').is_none_or(|colon| colon == 0) => {
                 Err("write user:password into it, on one line".to_owned())
@@ -254,6 +250,20 @@ impl Scheme {
             Self::Bearer => Ok(Secret::Token(line.into())),
         }
     }
+}
+
+/// The one line that a file with a secret consists of.
+///
+/// # Errors
+///
+/// What it should hold; never what it holds.
+pub fn one_line(content: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(content).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() || line.contains(char::is_control) {
+        return Err("write one line, and nothing else, into it".to_owned());
+    }
+    Ok(line)
 }
 
 #[cfg(test)]

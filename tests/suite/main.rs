@@ -21,6 +21,7 @@ mod ids;
 mod limits;
 mod metadata;
 mod own_failures;
+mod probes;
 mod process;
 mod simulator;
 mod status_table;

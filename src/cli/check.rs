@@ -1,0 +1,143 @@
+//! `check`: asks Atoti what an operator wants to know before `serve`, and says what to mend.
+
+mod verdict;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::json;
+
+use self::verdict::{Answer, Tried};
+use super::Output;
+use crate::{
+    atoti::Atoti,
+    config::{self, Config, Credentials, Settings},
+    files, telemetry,
+};
+
+/// What the check takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    settings: Settings,
+
+    /// Credentials to try where each caller sends its own (--credentials=forward): one line, the whole value of an
+    /// `authorization` header, such as `Basic dXNlcjp1c2Vy`
+    #[arg(long, value_name = "FILE")]
+    authorization_file: Option<PathBuf>,
+
+    /// How the answers are told on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+/// What has been found valid.
+pub(super) struct Valid {
+    config: Config,
+    authorization: Option<HeaderValue>,
+}
+
+impl Check {
+    /// The settings and the content of the file, or everything that is wrong with them.
+    pub(super) fn validate(&self) -> Result<Valid, Vec<String>> {
+        match (self.settings.validate(), self.authorization()) {
+            (Ok(config), Ok(authorization)) => Ok(Valid { config, authorization }),
+            (config, authorization) => {
+                let faults = config.err().unwrap_or_default();
+                let told = faults.iter().map(ToString::to_string);
+                Err(told.chain(authorization.err()).collect())
+            }
+        }
+    }
+
+    fn authorization(&self) -> Result<Option<HeaderValue>, String> {
+        let Some(path) = &self.authorization_file else { return Ok(None) };
+        let read = || {
+            if self.settings.upstream.credentials != "forward" {
+                return Err("Atoti gets the bridge's own credentials: leave the file out".to_owned());
+            }
+            authorization(&files::read(path)?)
+        };
+        let fault = |mend| format!("--authorization-file = {:?}: {mend}", path.display().to_string());
+        read().map(Some).map_err(fault)
+    }
+}
+
+/// Reads a whole `authorization`; what it should be and never what it is, when it is none.
+fn authorization(content: &[u8]) -> Result<HeaderValue, String> {
+    const MEND: &str = "write the whole value of an authorization header into it, such as Basic dXNlcjp1c2Vy";
+
+    let line = config::one_line(content)?;
+    let scheme = line.split_once(' ').map(|(scheme, _)| scheme).unwrap_or_default();
+    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(MEND.to_owned());
+    }
+    let mut value = HeaderValue::from_str(line).map_err(|_| MEND.to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+pub(super) async fn run(check: Check, valid: Valid) -> Result<(), String> {
+    let Valid { config, authorization } = valid;
+    telemetry::init(config.log_format);
+    let upstream = &config.upstream;
+    let atoti = Atoti::new(upstream).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
+    let tried = match (&upstream.credentials, check.authorization_file) {
+        (Credentials::Own(scheme, file), _) => Tried::Own(*scheme, file.clone()),
+        (Credentials::Forward, Some(file)) => Tried::Given(file),
+        (Credentials::Forward, None) => Tried::Nothing,
+    };
+    let headers: HeaderMap = authorization.map(|value| (header::AUTHORIZATION, value)).into_iter().collect();
+
+    let discovery = atoti.discovery(upstream.timeout).await;
+    // Whoever does not answer is not asked twice.
+    let answered = discovery.as_ref().err().is_none_or(|error| error.http_status.is_some());
+    let history = if answered { Some(atoti.read_history(&headers, upstream.timeout).await) } else { None };
+    let answers = verdict::judge(&discovery, history.as_ref(), &tried);
+
+    let failed = answers.iter().filter(|answer| answer.ok == Some(false)).count();
+    match check.output {
+        Output::Table => {
+            println!("Atoti on {}", upstream.url);
+            answers.iter().for_each(|answer| print!("{}", lines(answer)));
+        }
+        Output::Json => {
+            println!(
+                "{}",
+                json!({"ok": failed == 0, "upstreamUrl": upstream.url.as_str(), "answers": answers})
+            );
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err("something is to be mended before the bridge can work".to_owned()) }
+}
+
+/// An answer, for people.
+fn lines(answer: &Answer) -> String {
+    let verdict = match answer.ok {
+        Some(true) => "ok",
+        Some(false) => "FAILED",
+        None => "open",
+    };
+    let mend = answer.mend.as_ref().map(|mend| format!("          to mend: {mend}\n")).unwrap_or_default();
+    format!("  {verdict:<6}  {} {}\n{mend}", answer.question.text(), answer.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authorization_is_a_scheme_and_more_on_one_line_and_is_never_quoted() {
+        for good in ["Basic czNjcmV0\r\n", "Bearer a.b.c", "Jwt a.b.c\n"] {
+            let value = authorization(good.as_bytes()).expect(good);
+            assert_eq!(value.as_bytes(), good.trim_end().as_bytes());
+            assert!(value.is_sensitive());
+        }
+        for bad in ["", "s3cret", "ada:s3cret x", "authorization: Basic s3cret", "Basic s3cret\nx", " s3cret"]
+        {
+            let told = authorization(bad.as_bytes()).expect_err(bad);
+            assert!(!told.contains("s3cret"), "{told}");
+        }
+    }
+}
