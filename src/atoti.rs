@@ -142,7 +142,7 @@ impl Atoti {
             bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
             body_cap: WRITE_BODY_CAP,
             gate: Some(&call.gate),
-            lane: call.lane,
+            lane: Some(call.lane),
         };
         let request = || {
             let mut request = self.request(Method::PATCH, self.query_url(id), call.headers.clone());
@@ -180,14 +180,14 @@ impl Atoti {
         matches!(discovered, Ok(Some(false)))
     }
 
-    /// Whether something answers in Atoti's place, whatever it thinks of the question: `GET /versions/rest`, which
-    /// needs no credentials.
+    /// Whether something answers in Atoti's place, whatever it thinks of the question: `GET /versions/rest`, with
+    /// nobody's credentials.
     ///
     /// # Errors
     ///
     /// Why nothing does.
     pub async fn probe(&self, within: Duration) -> Result<(), Error> {
-        match self.discover(&self.look(within, DISCOVERY_BODY_CAP), HeaderMap::new()).await {
+        match self.discovery(within).await {
             Err(error) if !error.is_an_answer() => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -345,8 +345,8 @@ impl Atoti {
     async fn ask_for_token(&self, login: HeaderValue, by: Instant) -> Result<Token, Failed> {
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, login)]);
         let request = self.request(Method::GET, self.url(TOKEN.split('/')), headers);
-        // No call can do without, so it does not wait behind reads.
-        let exchange = self.bounded(by, TOKEN_BODY_CAP, Lane::Cancels);
+        // No call can do without it.
+        let exchange = self.bounded(by, TOKEN_BODY_CAP, None);
         let answer = exchange.attempt(&self.http.client(), &self.lanes, request).await;
         match answer {
             Ok(Success { body, .. }) => Token::from_json(&body)
@@ -367,14 +367,15 @@ impl Atoti {
     fn read(&self, call: &Call, body_cap: usize) -> Exchange<'static> {
         // It has no body to hold back.
         call.gate.open();
-        self.bounded(call.read_by, body_cap, call.lane)
+        self.bounded(call.read_by, body_cap, Some(call.lane))
     }
 
     fn look(&self, within: Duration, body_cap: usize) -> Exchange<'static> {
-        self.bounded(Instant::now() + within, body_cap, Lane::Reads)
+        // One request now and then, which must not wait behind those that it tells about.
+        self.bounded(Instant::now() + within, body_cap, None)
     }
 
-    fn bounded(&self, by: Instant, body_cap: usize, lane: Lane) -> Exchange<'static> {
+    fn bounded(&self, by: Instant, body_cap: usize, lane: Option<Lane>) -> Exchange<'static> {
         Exchange {
             expected: Expected::Json,
             bounds: Bounds { begin_by: by, end_by: by, per_attempt: self.timeout },

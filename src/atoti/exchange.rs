@@ -3,6 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::OptionFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use reqwest::{Client, Request, Response};
@@ -29,7 +30,8 @@ pub(super) struct Exchange<'a> {
     pub(super) body_cap: usize,
     /// For writes.
     pub(super) gate: Option<&'a Gate>,
-    pub(super) lane: Lane,
+    /// Where it waits for its turn; nowhere, if it needs none.
+    pub(super) lane: Option<Lane>,
 }
 
 /// When things must be over.
@@ -108,8 +110,8 @@ impl Exchange<'_> {
         lanes: &Lanes,
         request: Request,
     ) -> Result<Success, Failed> {
-        let turn = timeout_at(self.bounds.begin_by, lanes.enter(self.lane)).await;
-        let Ok(_turn) = turn else {
+        let turn = OptionFuture::from(self.lane.map(|lane| lanes.enter(lane)));
+        let Ok(_turn) = timeout_at(self.bounds.begin_by, turn).await else {
             return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over while waiting for a turn"));
         };
         let now = Instant::now();

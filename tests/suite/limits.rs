@@ -57,6 +57,9 @@ async fn reads_that_fill_every_slot_keep_no_cancel_out() {
         assert_eq!(client.cancel(&cancel(&id.to_string())).await.code(), 0, "a cancel passes");
     }
     assert_eq!(health(&client).await, 0);
+    // Asked every five seconds, without a turn of its own.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(bridge.metric("atoti_bridge_upstream_up").await, Some(1.0), "busy is not down");
     reads.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
