@@ -3,7 +3,8 @@
 //! It reports facts ([`Error`]) and judges nothing: what a fact means to a gRPC caller is decided in
 //! [`status`](crate::status). It knows nothing of gRPC.
 //!
-//! An operation is one method here; `exchange` makes one attempt, [`retry`] says what may be repeated.
+//! An operation is one method here; `run` carries it out, `exchange` makes one attempt, [`retry`] says what may be
+//! repeated.
 
 mod answer;
 mod client;
@@ -15,6 +16,7 @@ mod id;
 mod lanes;
 mod resolve;
 pub mod retry;
+mod run;
 mod wire;
 
 use std::{
@@ -25,14 +27,14 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, header};
 use reqwest::Request;
 use tokio::time::Instant;
-use tower::retry::budget::{Budget as _, TpsBudget};
+use tower::retry::budget::TpsBudget;
 use url::Url;
 
 use self::{
     answer::Expected,
     client::Http,
-    credentials::{Credentials, Token},
-    exchange::{Bounds, Exchange, Failed, Success},
+    credentials::Credentials,
+    exchange::{Bounds, Exchange, Success},
     lanes::Lanes,
 };
 pub use self::{
@@ -47,8 +49,6 @@ use crate::{config::Upstream, files::Refreshed};
 
 /// Where the API lives below the context path.
 const API: &str = "activeviam/query-history/rest/v1";
-/// Where a JSON Web Token is had for a login.
-const TOKEN: &str = "activeviam/jwt/rest/v3/token";
 /// How the discovery document calls the API.
 const API_KEY: &str = "activeviam/query-history";
 const CANCEL_BODY: &[u8] = br#"{"status":"CANCELLED"}"#;
@@ -59,8 +59,6 @@ const WRITE_BODY_CAP: usize = 64 * 1024;
 const QUERY_BODY_CAP: usize = 256 * 1024;
 /// The longest discovery document.
 const DISCOVERY_BODY_CAP: usize = 256 * 1024;
-/// The longest answer of the token endpoint.
-const TOKEN_BODY_CAP: usize = 64 * 1024;
 
 /// What one gRPC call brings along to all its requests to Atoti.
 #[derive(Clone, Debug)]
@@ -256,112 +254,6 @@ impl Atoti {
         let Some(old) = tokens.due() else { return Ok(()) };
         let renewed = self.own_authorization(Instant::now() + self.timeout, Some(&old)).await;
         renewed.map(drop).map_err(|failed| self.not_begun(failed))
-    }
-
-    /// Makes an attempt, and one more where that is allowed; yields the number of attempts and the answer.
-    async fn run(
-        &self,
-        exchange: &Exchange<'_>,
-        request: impl Fn() -> Request,
-    ) -> Result<(u32, Success), Error> {
-        self.budget.deposit();
-        let by = exchange.bounds.begin_by;
-        let own = self.own_authorization(by, None).await.map_err(|failed| self.not_begun(failed))?;
-        let first = match self.attempt(exchange, request(), own.clone()).await {
-            Ok(success) => return Ok((1, success)),
-            Err(failed) => failed,
-        };
-        let Some((own, answer_lost)) = self.repeat(exchange, &first, own).await else {
-            return Err(self.ended(exchange.error(first, 1, false)));
-        };
-        tracing::debug!(fact = ?first.fact, cause = %first.cause, "attempt failed; repeating once");
-        match self.attempt(exchange, request(), own).await {
-            Ok(success) => Ok((2, success)),
-            Err(second) => Err(self.ended(exchange.error(second, 2, answer_lost))),
-        }
-    }
-
-    /// Whether to repeat: with what credentials, and whether the first attempt may have reached Atoti.
-    async fn repeat(
-        &self,
-        exchange: &Exchange<'_>,
-        first: &Failed,
-        own: Option<HeaderValue>,
-    ) -> Option<(Option<HeaderValue>, bool)> {
-        if matches!(first.fact, Fact::Refused(Refusal { status: 401, .. })) {
-            // Perhaps renewed in between, or thrown away by Atoti. What was refused has had no effect.
-            let refused = own?;
-            let fresh = self.own_authorization(exchange.bounds.begin_by, Some(&refused)).await.ok()?;
-            return (fresh.as_ref() != Some(&refused)).then_some((fresh, false));
-        }
-        let pause = retry::pause();
-        let may_repeat = retry::may_repeat(&first.fact)
-            && retry::worth_waiting(&first.fact, pause)
-            && exchange.bounds.leave_room_for(pause)
-            && self.budget.withdraw();
-        if !may_repeat {
-            return None;
-        }
-        let answer_lost = exchange.was_sent(first);
-        tokio::time::sleep(pause).await;
-        Some((own, answer_lost))
-    }
-
-    async fn attempt(
-        &self,
-        exchange: &Exchange<'_>,
-        mut request: Request,
-        own: Option<HeaderValue>,
-    ) -> Result<Success, Failed> {
-        if self.credentials.are_own() {
-            request.headers_mut().remove(header::AUTHORIZATION);
-        }
-        request.headers_mut().extend(own.map(|own| (header::AUTHORIZATION, own)));
-        exchange.attempt(&self.http.client(), &self.lanes, request).await
-    }
-
-    /// The bridge's own `authorization`, if it has one; `refused` is one that Atoti wants no more.
-    async fn own_authorization(
-        &self,
-        by: Instant,
-        refused: Option<&HeaderValue>,
-    ) -> Result<Option<HeaderValue>, Failed> {
-        match &self.credentials {
-            Credentials::Forward => Ok(None),
-            Credentials::Fixed(file) => {
-                if refused.is_some() {
-                    file.refresh();
-                }
-                Ok(Some(HeaderValue::clone(&file.current())))
-            }
-            Credentials::Jwt { login, tokens } => {
-                let ask = || self.ask_for_token(login.current().as_ref().clone(), by);
-                tokens.get(refused, ask).await.map(Some)
-            }
-        }
-    }
-
-    /// `GET /activeviam/jwt/rest/v3/token`.
-    async fn ask_for_token(&self, login: HeaderValue, by: Instant) -> Result<Token, Failed> {
-        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, login)]);
-        let request = self.request(Method::GET, self.url(TOKEN.split('/')), headers);
-        // No call can do without it.
-        let exchange = self.bounded(by, TOKEN_BODY_CAP, None);
-        let answer = exchange.attempt(&self.http.client(), &self.lanes, request).await;
-        match answer {
-            Ok(Success { body, .. }) => Token::from_json(&body)
-                .ok_or(Failed::new(Fact::NoToken, "the token endpoint's answer is no token")),
-            Err(failed) => Err(failed.of_token_endpoint()),
-        }
-    }
-
-    /// A failure before the first attempt.
-    fn not_begun(&self, failed: Failed) -> Error {
-        self.ended(failed.before_any_attempt())
-    }
-
-    fn ended(&self, error: Error) -> Error {
-        Error { own_credentials: self.credentials.are_own(), ..error }
     }
 
     fn read(&self, call: &Call, body_cap: usize) -> Exchange<'static> {

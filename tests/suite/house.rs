@@ -159,6 +159,18 @@ fn every_log_line_is_explained_to_operators() {
 }
 
 #[test]
+fn every_reason_comes_with_what_to_do() {
+    let page = operations();
+    for reason in atoti_grpc_bridge::status::Reason::ALL {
+        assert!(
+            page.contains(&format!("`{}`", reason.as_str())),
+            "{} is not in docs/OPERATIONS.md",
+            reason.as_str()
+        );
+    }
+}
+
+#[test]
 fn every_setting_is_explained_to_operators() {
     let output = crate::support::bridge::command()
         .args(["serve", "--help"])
