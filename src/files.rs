@@ -7,15 +7,11 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use ring::digest;
-use tokio::time::{MissedTickBehavior, interval};
 
-/// How often the files are read again.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// Certificates, keys and secrets are a few KiB.
 const MOST_BYTES: u64 = 1024 * 1024;
 
@@ -75,7 +71,7 @@ impl<T> FromFiles<T> {
         self.state().failure.clone()
     }
 
-    /// Reads the files again, now.
+    /// Reads the files again, now: small files of a local or memory file system, not worth a thread.
     pub fn refresh(&self) -> Refreshed {
         let contents = read_all(&self.paths);
         let mut state = self.state();
@@ -102,17 +98,6 @@ impl<T> FromFiles<T> {
                 *state = State { tried, failure: Some(failure) };
                 Refreshed::Refused
             }
-        }
-    }
-
-    /// Follows the files for ever, and tells after each reading what became of it.
-    pub async fn follow(&self, told: impl Fn(Refreshed)) {
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            // Small files of a local or memory file system: not worth a thread.
-            told(self.refresh());
         }
     }
 

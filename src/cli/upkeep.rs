@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     atoti::Atoti,
@@ -12,8 +12,10 @@ use crate::{
     tls,
 };
 
-/// How often files are read again, and expiring tokens renewed.
+/// How often files are read again.
 const FILES_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether a token should be renewed.
+const TOKEN_EVERY: Duration = Duration::from_secs(1);
 /// How often Atoti is asked whether it is there.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
@@ -29,15 +31,22 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Goes on for ever.
     pub(super) async fn run(self) {
-        tokio::join!(self.files(), self.probes());
+        // Side by side: a token endpoint that hangs does not keep an expiring certificate in use.
+        tokio::join!(self.files(), self.token(), self.probes());
     }
 
     async fn files(&self) {
-        let mut ticks = interval(FILES_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every(FILES_EVERY);
         loop {
             ticks.tick().await;
             self.refresh();
+        }
+    }
+
+    async fn token(&self) {
+        let mut ticks = every(TOKEN_EVERY);
+        loop {
+            ticks.tick().await;
             if let Err(error) = self.atoti.renew_token().await {
                 tracing::warn!(cause = error.cause.class, "the bridge's token cannot be renewed yet");
             }
@@ -59,8 +68,7 @@ impl Upkeep {
     }
 
     async fn probes(&self) {
-        let mut ticks = interval(PROBE_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every(PROBE_EVERY);
         let mut was_up = None;
         loop {
             ticks.tick().await;
@@ -83,4 +91,10 @@ impl Upkeep {
             self.health.ready();
         }
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
