@@ -158,6 +158,7 @@ async fn certificates_that_change_all_the_time_cost_no_call() {
     for caller in callers {
         calls += caller.await.expect("no call failed");
     }
+    println!("{calls} calls during {swaps} new certificates");
     assert!(calls > 100 && swaps > 1, "{calls} calls, {swaps} swaps");
     let renewed = bridge.log_lines().iter().filter(|line| line.contains("read again")).count();
     assert!(renewed > 0, "they were taken");
