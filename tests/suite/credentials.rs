@@ -205,7 +205,12 @@ async fn a_token_endpoint_that_fails_is_told_apart_from_the_query() {
         assert!(!reply.everything().contains("canary"), "{what}");
         assert!(atoti.seen().iter().all(|seen| seen.method == "GET"), "the query was not touched: {what}");
         // Whether Atoti is there is asked with nobody's credentials.
-        assert_eq!(bridge.metric("atoti_bridge_upstream_up").await, Some(1.0), "{what}");
+        within("Atoti to be seen", async {
+            while bridge.metric("atoti_bridge_upstream_up").await != Some(1.0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
     }
 }
 
