@@ -45,11 +45,16 @@ impl Upkeep {
 
     async fn token(&self) {
         let mut ticks = every(TOKEN_EVERY);
+        let mut failing = false;
         loop {
             ticks.tick().await;
-            if let Err(error) = self.atoti.renew_token().await {
+            let renewed = self.atoti.renew_token().await;
+            if let Err(error) = &renewed
+                && !failing
+            {
                 tracing::warn!(cause = error.cause.class, "the bridge's token cannot be renewed yet");
             }
+            failing = renewed.is_err();
         }
     }
 

@@ -141,18 +141,18 @@ where
         let opened = Instant::now();
         let preface_by = opened + PREFACE_TIMEOUT;
         let close_at = opened + self.limits.max_connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
-        let mut begun = false;
+        let mut preface_checked = false;
         let mut cut_at = None;
         loop {
             let closing = cut_at.is_some();
             tokio::select! {
                 // An error is the peer's doing: either way the connection is over.
                 _ = connection.as_mut() => return,
-                () = sleep_until(preface_by), if !begun => {
+                () = sleep_until(preface_by), if !preface_checked => {
                     if !has_begun() {
                         return tracing::debug!(peer = ?peer.address, "no HTTP/2 preface in time");
                     }
-                    begun = true;
+                    preface_checked = true;
                 }
                 () = self.close.cancelled(), if !closing => {
                     // Whoever has not begun has no calls, and would be waited for in vain.

@@ -14,7 +14,7 @@ use tonic::{Code, Status, body::Body};
 use super::SERVICE;
 use crate::{
     service::Caller,
-    status::code_name,
+    status::{Reason, code_name},
     telemetry::{InFlight, Metrics},
 };
 
@@ -60,6 +60,10 @@ impl Drop for Observed {
             && let Some(reason) = self.caller.reason()
         {
             self.metrics.call_failed(&self.method, reason.as_str());
+            // Wherever it was met: in the call itself, or in the task that carries its cancel.
+            if reason == Reason::BridgeBug {
+                self.metrics.panicked();
+            }
         }
     }
 }

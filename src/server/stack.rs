@@ -98,10 +98,7 @@ impl Shared {
                 return response;
             }
             // The panic hook has logged it.
-            Ok(Err(_) | Ok(Err(_))) => {
-                self.metrics.panicked();
-                Failure::Bug
-            }
+            Ok(Err(_) | Ok(Err(_))) => Failure::Bug,
             // Closing the gate decides: what has not left by now never will.
             Err(_) if caller.gate.close() => Failure::DeadlineBeforeSend,
             Err(_) => Failure::DeadlineAfterSend,
