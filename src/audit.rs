@@ -1,4 +1,4 @@
-//! The audit trail: one record for every attempt to cancel, refused ones included.
+//! The audit trail: one record for every attempt to cancel or delete, refused ones included.
 //!
 //! A record is a log event with target [`TARGET`], written whatever `RUST_LOG` says. It holds who, what, why and what
 //! came of it; never credentials, never the text of a query.
@@ -13,8 +13,10 @@ pub const TARGET: &str = "audit";
 pub struct Record<'a> {
     /// The RPC.
     pub operation: &'static str,
-    /// The query, as far as its id can be written down.
-    pub query_id: &'a str,
+    /// The query, as far as its id can be written down; nothing for an attempt on several.
+    pub query_id: Option<&'a str>,
+    /// The filter of an attempt on several, in Atoti's words.
+    pub filter: Option<&'a str>,
     /// The caller's words; empty when it gave none.
     pub reason: &'a str,
     /// Who called.
@@ -35,9 +37,24 @@ pub struct Record<'a> {
     pub attempts: u32,
     /// Whether bytes of the request may have left.
     pub request_sent: bool,
+    /// What a bulk cancel came to.
+    pub bulk: Option<Bulk>,
     /// Whether the caller still waited when the outcome was known. A caller that did not wait was told nothing, or
     /// DEADLINE_EXCEEDED.
     pub caller_waited: bool,
+}
+
+/// What a bulk cancel came to; each query has a record of its own too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bulk {
+    /// Queries found to match.
+    pub matches: u64,
+    /// Those that were seen to, whatever became of them.
+    pub attempted: u64,
+    /// Those of them that could not be stopped.
+    pub failed: u64,
+    /// A dry run.
+    pub validate_only: bool,
 }
 
 /// Who called, as far as is known.
@@ -59,6 +76,7 @@ impl Record<'_> {
             target: TARGET,
             operation = self.operation,
             query_id = self.query_id,
+            filter = self.filter,
             reason = self.reason,
             caller.peer = self.caller.peer.map(tracing::field::display),
             caller.certificate = self.caller.certificate,
@@ -71,8 +89,12 @@ impl Record<'_> {
             http_status = self.http_status,
             attempts = self.attempts,
             request_sent = self.request_sent,
+            matches = self.bulk.map(|bulk| bulk.matches),
+            attempted = self.bulk.map(|bulk| bulk.attempted),
+            failed = self.bulk.map(|bulk| bulk.failed),
+            validate_only = self.bulk.map(|bulk| bulk.validate_only),
             caller_waited = self.caller_waited,
-            "cancel attempted",
+            "cancel or delete attempted",
         );
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! [`Settings`] is what a person wrote (flags and environment variables, as text); [`Settings::validate`] turns it
 //! into a [`Config`] or lists every fault at once, each with its mend. Nothing else reads the environment, but for
-//! `RUST_LOG`. One file per concern: `upstream` (Atoti), `callers` (TLS and who may call); the rest is here.
+//! `RUST_LOG`. One file per concern: `upstream` (Atoti), `nodes` (where each of its nodes is), `callers` (TLS and who may call); the rest is here.
 
 mod callers;
 mod check;
+mod nodes;
 mod upstream;
 
 use std::{
@@ -22,6 +23,7 @@ use self::check::Check;
 pub use self::{
     callers::{CallerSettings, Callers, TlsFiles},
     check::{Fault, duration, unix_path},
+    nodes::nodes,
     upstream::{Credentials, Scheme, Secret, Upstream, UpstreamFiles, UpstreamSettings, one_line},
 };
 
@@ -79,6 +81,10 @@ pub struct Tuning {
     #[arg(long, env = "ATOTI_BRIDGE_UPSTREAM_MAX_CONNECTIONS", value_name = "COUNT", default_value = "64")]
     pub upstream_max_connections: String,
 
+    /// Bytes read of one answer of Atoti at most; a longer listing is read in smaller pages
+    #[arg(long, env = "ATOTI_BRIDGE_UPSTREAM_MAX_BODY", value_name = "BYTES", default_value = "8388608")]
+    pub upstream_max_body: String,
+
     /// Longest deadline a call may have, and the deadline of callers that send no `grpc-timeout`
     #[arg(long, env = "ATOTI_BRIDGE_MAX_DEADLINE", value_name = "DURATION", default_value = "30s")]
     pub max_deadline: String,
@@ -98,6 +104,10 @@ pub struct Tuning {
     /// How long calls in flight may go on when connections are closed after SIGTERM or Ctrl-C
     #[arg(long, env = "ATOTI_BRIDGE_DRAIN_GRACE", value_name = "DURATION", default_value = "15s")]
     pub drain_grace: String,
+
+    /// Allow GetQueryPlan, for which Atoti executes a query again: true or false
+    #[arg(long, env = "ATOTI_BRIDGE_ALLOW_QUERY_PLAN", value_name = "BOOL", default_value = "false")]
+    pub allow_query_plan: String,
 
     /// Serve gRPC server reflection (v1 and v1alpha): true or false
     #[arg(long, env = "ATOTI_BRIDGE_REFLECTION", value_name = "BOOL", default_value = "true")]
@@ -122,6 +132,9 @@ pub struct Config {
     pub callers: Callers,
     /// What one process takes on.
     pub limits: Limits,
+    /// Whether `GetQueryPlan` is allowed, for which Atoti executes a query again. `ATOTI_BRIDGE_ALLOW_QUERY_PLAN`,
+    /// default `false`.
+    pub allow_query_plan: bool,
     /// Whether reflection is served. `ATOTI_BRIDGE_REFLECTION`, default `true`.
     pub reflection: bool,
     /// How log lines look. `ATOTI_BRIDGE_LOG_FORMAT`.
@@ -219,6 +232,7 @@ impl Settings {
         let callers = self.callers.validate(listen.as_ref(), credentials, &mut check);
         let drain_delay = check.delay("ATOTI_BRIDGE_DRAIN_DELAY", &self.drain_delay);
         let limits = tuning.limits(&mut check);
+        let allow_query_plan = check.flag("ATOTI_BRIDGE_ALLOW_QUERY_PLAN", &tuning.allow_query_plan);
         let reflection = check.flag("ATOTI_BRIDGE_REFLECTION", &tuning.reflection);
         let log_format = check.log_format("ATOTI_BRIDGE_LOG_FORMAT", tuning.log_format.as_deref());
 
@@ -229,6 +243,7 @@ impl Settings {
                 upstream: upstream?,
                 callers: callers?,
                 limits: Limits { drain_delay: drain_delay?, ..limits? },
+                allow_query_plan: allow_query_plan?,
                 reflection: reflection?,
                 log_format: log_format?,
             })

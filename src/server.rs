@@ -92,6 +92,7 @@ impl Server {
         let drain_by = Instant::now() + drain_grace;
         tracing::info!("closing connections");
         health.end_watches();
+        history.end_watches();
         // Calls that were on their way when GOAWAY left are served like any other.
         let noticed = timeout(NOTICE.min(drain_grace), connections.close(drain_grace)).await;
         history.refuse_new_calls();

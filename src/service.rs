@@ -4,28 +4,51 @@
 //! on the way is a [`Failure`]; it becomes a status in [`refuse`], where it is logged once.
 
 mod admission;
+mod attempt;
+mod bulk;
 mod caller;
 mod cancel;
+mod check;
 mod convert;
+mod delete;
+mod filter;
 mod get;
+mod info;
+mod list;
+mod pages;
+mod stop;
+mod stream;
 mod timeout;
+mod watch;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status};
 
-use self::admission::{Admission, Places};
 pub use self::caller::{Caller, Peer};
+use self::{
+    admission::{Admission, Places},
+    stream::Answers,
+    watch::Watches,
+};
 use crate::{
-    atoti::{Atoti, Lane},
+    atoti::{self, Atoti, Call, Lane},
     config::{Callers, Limits},
     proto::queryhistory::{
-        CancelQueryRequest, CancelQueryResponse, GetQueryRequest, GetQueryResponse,
+        CancelAllQueriesRequest, CancelAllQueriesResponse, CancelQueriesRequest, CancelQueriesResponse,
+        CancelQueryRequest, CancelQueryResponse, DeleteQueriesRequest, DeleteQueriesResponse,
+        DeleteQueryRequest, DeleteQueryResponse, GetQueryPlanRequest, GetQueryPlanResponse, GetQueryRequest,
+        GetQueryResponse, GetServerInfoRequest, GetServerInfoResponse, ListQueriesRequest,
+        ListQueriesResponse, WatchQueryRequest, WatchQueryResponse,
         query_history_service_server::QueryHistoryService,
     },
     status::{Failure, Subject},
 };
+
+/// Watches open at once: each costs a little memory, and no place of a call.
+const MAX_WATCHES: usize = 1024;
 
 /// `atoti.queryhistory.v1.QueryHistoryService`. Clones are the same service.
 #[derive(Clone, Debug)]
@@ -35,23 +58,31 @@ pub struct QueryHistory(Arc<Bridge>);
 #[derive(Debug)]
 struct Bridge {
     atoti: Arc<Atoti>,
+    allow_query_plan: bool,
     places: Places,
+    watches: Watches,
+    watch_places: Arc<Semaphore>,
     /// Who may call, by the names in their certificates; everybody when empty.
     names: BTreeSet<String>,
-    /// Cancels at work, which outlive their callers.
+    /// Cancels and deletions at work, which outlive their callers.
     tasks: TaskTracker,
+    watches_end: CancellationToken,
     draining: CancellationToken,
 }
 
 impl QueryHistory {
     /// A service in front of an Atoti Server.
     #[must_use]
-    pub fn new(atoti: Arc<Atoti>, limits: &Limits, callers: &Callers) -> Self {
+    pub fn new(atoti: Arc<Atoti>, limits: &Limits, callers: &Callers, allow_query_plan: bool) -> Self {
         Self(Arc::new(Bridge {
             atoti,
+            allow_query_plan,
             places: Places::new(limits.max_in_flight),
+            watches: Watches::default(),
+            watch_places: Arc::new(Semaphore::new(MAX_WATCHES)),
             names: callers.names.clone(),
             tasks: TaskTracker::new(),
+            watches_end: CancellationToken::new(),
             draining: CancellationToken::new(),
         }))
     }
@@ -71,26 +102,99 @@ impl QueryHistory {
     pub fn refuse_new_calls(&self) {
         self.0.draining.cancel();
     }
+
+    /// Ends the watches, so that their connections can close and their callers go on elsewhere.
+    pub fn end_watches(&self) {
+        self.0.watches_end.cancel();
+    }
+}
+
+/// The same few steps for every unary method.
+macro_rules! unary {
+    ($self:ident, $request:ident, $serve:expr) => {{
+        let caller = caller_of(&$request)?;
+        let done = $serve(&$self.0, &caller, $request.into_inner()).await;
+        answer(&caller, done)
+    }};
 }
 
 #[tonic::async_trait]
 impl QueryHistoryService for QueryHistory {
+    type CancelQueriesStream = Answers<CancelQueriesResponse>;
+    type WatchQueryStream = Answers<WatchQueryResponse>;
+
     async fn cancel_query(
         &self,
         request: Request<CancelQueryRequest>,
     ) -> Result<Response<CancelQueryResponse>, Status> {
+        unary!(self, request, cancel::one)
+    }
+
+    async fn cancel_queries(
+        &self,
+        request: Request<CancelQueriesRequest>,
+    ) -> Result<Response<Self::CancelQueriesStream>, Status> {
         let caller = caller_of(&request)?;
-        let done = cancel::serve(&self.0, &caller, request.into_inner()).await;
-        answer(&caller, done)
+        let answers = bulk::serve(&self.0, &caller, request.into_inner());
+        answer(&caller, answers)
+    }
+
+    async fn cancel_all_queries(
+        &self,
+        request: Request<CancelAllQueriesRequest>,
+    ) -> Result<Response<CancelAllQueriesResponse>, Status> {
+        unary!(self, request, cancel::all)
     }
 
     async fn get_query(
         &self,
         request: Request<GetQueryRequest>,
     ) -> Result<Response<GetQueryResponse>, Status> {
+        unary!(self, request, get::one)
+    }
+
+    async fn list_queries(
+        &self,
+        request: Request<ListQueriesRequest>,
+    ) -> Result<Response<ListQueriesResponse>, Status> {
+        unary!(self, request, list::serve)
+    }
+
+    async fn watch_query(
+        &self,
+        request: Request<WatchQueryRequest>,
+    ) -> Result<Response<Self::WatchQueryStream>, Status> {
         let caller = caller_of(&request)?;
-        let done = get::serve(&self.0, &caller, request.into_inner()).await;
-        answer(&caller, done)
+        let answers = watch::serve(&self.0, &caller, request.get_ref());
+        answer(&caller, answers)
+    }
+
+    async fn get_query_plan(
+        &self,
+        request: Request<GetQueryPlanRequest>,
+    ) -> Result<Response<GetQueryPlanResponse>, Status> {
+        unary!(self, request, get::plan)
+    }
+
+    async fn delete_query(
+        &self,
+        request: Request<DeleteQueryRequest>,
+    ) -> Result<Response<DeleteQueryResponse>, Status> {
+        unary!(self, request, delete::one)
+    }
+
+    async fn delete_queries(
+        &self,
+        request: Request<DeleteQueriesRequest>,
+    ) -> Result<Response<DeleteQueriesResponse>, Status> {
+        unary!(self, request, delete::many)
+    }
+
+    async fn get_server_info(
+        &self,
+        request: Request<GetServerInfoRequest>,
+    ) -> Result<Response<GetServerInfoResponse>, Status> {
+        unary!(self, request, info::serve)
     }
 }
 
@@ -119,6 +223,20 @@ pub fn refuse(failure: &Failure, caller: &Caller) -> Status {
 impl Bridge {
     /// Lets a call in, or says why not. It is at work until what is given back is dropped.
     fn admit(&self, caller: &Caller, lane: Lane) -> Result<Admission, Failure> {
+        self.let_in(caller)?;
+        self.places.take(lane).ok_or(Failure::Overloaded)
+    }
+
+    /// The same for a watch, which lasts long and does little.
+    fn admit_watch(&self, caller: &Caller) -> Result<OwnedSemaphorePermit, Failure> {
+        self.let_in(caller)?;
+        if self.watches_end.is_cancelled() {
+            return Err(Failure::Draining);
+        }
+        Arc::clone(&self.watch_places).try_acquire_owned().map_err(|_| Failure::Overloaded)
+    }
+
+    fn let_in(&self, caller: &Caller) -> Result<(), Failure> {
         let allowed = |name: &String| self.names.contains(name);
         if !self.names.is_empty() && !caller.peer.name.as_ref().is_some_and(allowed) {
             return Err(Failure::CallerNotAllowed);
@@ -126,8 +244,16 @@ impl Bridge {
         if self.draining.is_cancelled() {
             return Err(Failure::Draining);
         }
-        self.places.take(lane).ok_or(Failure::Overloaded)
+        Ok(())
     }
+}
+
+/// What a failed request to Atoti means: a 404 may be that of an API which is not there.
+async fn explain(atoti: &Atoti, call: &Call, error: atoti::Error) -> Failure {
+    if error.is_not_found() && atoti.lacks_api(call).await {
+        return Failure::ApiMissing(error);
+    }
+    Failure::Atoti(error)
 }
 
 /// Logs a failure: for the operator, with its class; nothing that Atoti or the network put there above `debug`.
@@ -141,6 +267,7 @@ fn log(failure: &Failure, request_id: &str) {
                 reason = reason.as_str(),
                 cause = error.map(|error| error.cause.class),
                 http_status = error.and_then(|error| error.http_status),
+                node = error.and_then(|error| error.node.as_deref()),
                 body_shape = error.map(|error| tracing::field::debug(error.shape)),
                 attempts = error.map(|error| error.attempts),
                 request_sent = error.map(|error| error.request_sent),

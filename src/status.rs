@@ -9,6 +9,7 @@ mod reason;
 use std::{collections::HashMap, time::Duration};
 
 use http::HeaderMap;
+use prost::Message as _;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -31,10 +32,23 @@ pub enum Failure {
     Atoti(atoti::Error),
     /// Atoti answered 404, and its history says that the query has ended.
     QueryNotRunning(atoti::Error, QueryStatus),
-    /// Atoti answered 404, and its history says, twice, that the query runs on this node.
-    QueryOnOtherNode(atoti::Error, String),
+    /// Atoti answered 404, and its history says, twice, that the query runs on the error's node.
+    QueryOnOtherNode(atoti::Error),
     /// Atoti answered 404, and its discovery document lacks the API.
     ApiMissing(atoti::Error),
+    /// Atoti refused to delete, and its history says that the query runs.
+    QueryStillRunning(atoti::Error),
+    /// More queries match than may be stopped.
+    TooManyMatches {
+        /// How many match.
+        matches: u64,
+        /// How many may be stopped.
+        most: usize,
+    },
+    /// The operator has not allowed query plans.
+    QueryPlanDisabled,
+    /// The deadline of a stream was over; whether Atoti was asked to do anything is known only from what it told.
+    DeadlineOver,
     /// The request breaks rules: at least one.
     Invalid(Vec<Violation>),
     /// The caller's certificate is good, but its name is not among those that may call.
@@ -86,8 +100,12 @@ impl Failure {
         match self {
             Self::Atoti(error) => Reason::of(&error.fact),
             Self::QueryNotRunning(..) => Reason::QueryNotRunning,
-            Self::QueryOnOtherNode(..) => Reason::QueryOnOtherNode,
+            Self::QueryOnOtherNode(_) => Reason::QueryOnOtherNode,
             Self::ApiMissing(_) => Reason::BackendApiMissing,
+            Self::QueryStillRunning(_) => Reason::QueryStillRunning,
+            Self::TooManyMatches { .. } => Reason::TooManyMatches,
+            Self::QueryPlanDisabled => Reason::QueryPlanDisabled,
+            Self::DeadlineOver => Reason::DeadlineOver,
             Self::Invalid(violations) => violations.first().map_or(Reason::BridgeBug, |first| first.reason),
             Self::CallerNotAllowed => Reason::CallerNotAllowed,
             Self::UnknownMethod => Reason::UnknownMethod,
@@ -109,9 +127,13 @@ impl Failure {
         match self {
             Self::Atoti(error)
             | Self::QueryNotRunning(error, _)
-            | Self::QueryOnOtherNode(error, _)
+            | Self::QueryOnOtherNode(error)
+            | Self::QueryStillRunning(error)
             | Self::ApiMissing(error) => Some(error),
-            Self::Invalid(_)
+            Self::TooManyMatches { .. }
+            | Self::QueryPlanDisabled
+            | Self::DeadlineOver
+            | Self::Invalid(_)
             | Self::CallerNotAllowed
             | Self::UnknownMethod
             | Self::UnsupportedEncoding
@@ -138,11 +160,14 @@ impl Failure {
         if let Self::Invalid(violations) = self {
             details.set_bad_request(violations.iter().map(field_violation).collect::<Vec<_>>());
         }
+        if let Some(violated) = self.precondition() {
+            details.add_precondition_failure_violation("BRIDGE", violated, message);
+        }
         match (reason.code(), subject.query_id) {
             (Code::NotFound | Code::PermissionDenied, Some(query_id)) => {
                 details.set_resource_info(RESOURCE_TYPE, query_id, "", message);
             }
-            (Code::FailedPrecondition, Some(query_id)) => {
+            (Code::FailedPrecondition, Some(query_id)) if self.precondition().is_none() => {
                 details.add_precondition_failure_violation("QUERY_STATE", query_id, message);
             }
             _ => {}
@@ -155,10 +180,30 @@ impl Failure {
         Status::with_error_details_and_metadata(reason.code(), message, details, metadata)
     }
 
+    /// The same as a message, for a failure that does not end its call.
+    ///
+    /// # Panics
+    ///
+    /// Never: the details of a status are this very message.
+    #[must_use]
+    pub fn to_message(&self, subject: Subject<'_>) -> tonic_types::Status {
+        let status = self.to_status(subject);
+        tonic_types::Status::decode(status.details()).expect("the details are a google.rpc.Status")
+    }
+
+    /// What of the bridge's own, request or settings, stands in the way.
+    const fn precondition(&self) -> Option<&'static str> {
+        match self {
+            Self::TooManyMatches { .. } => Some("max_cancellations"),
+            Self::QueryPlanDisabled => Some("ATOTI_BRIDGE_ALLOW_QUERY_PLAN"),
+            _ => None,
+        }
+    }
+
     fn metadata(&self, reason: Reason, subject: Subject<'_>) -> HashMap<String, String> {
         let error = self.atoti_error();
         let request_sent = match self {
-            Self::DeadlineAfterSend => true,
+            Self::DeadlineAfterSend | Self::DeadlineOver => true,
             _ => error.is_some_and(|error| error.request_sent),
         };
         let mut metadata = HashMap::new();
@@ -170,13 +215,19 @@ impl Failure {
             if let Some(status) = error.http_status {
                 put("httpStatus", &status.to_string());
             }
+            if let Some(node) = &error.node {
+                put("nodeName", &node_name_to_show(node));
+            }
         }
         if let Some(query_id) = subject.query_id {
             put("queryId", query_id);
         }
         match self {
             Self::QueryNotRunning(_, status) => drop(put("queryStatus", status.as_str())),
-            Self::QueryOnOtherNode(_, node_name) => drop(put("nodeName", &node_name_to_show(node_name))),
+            Self::TooManyMatches { matches, most } => {
+                put("matches", &matches.to_string());
+                put("maxCancellations", &most.to_string());
+            }
             _ if reason.code() == Code::Unauthenticated => {
                 drop(put("credentialSource", if self.is_about_the_bridge() { "bridge" } else { "caller" }));
             }
@@ -262,7 +313,10 @@ mod tests {
             let violations = |reason| Violation { field: "some_field_with_a_name_of_forty_characters", reason };
             let failures = [
                 Failure::Invalid(Reason::ALL.iter().copied().take(5).map(violations).collect()),
-                Failure::QueryOnOtherNode(atoti::Error::unsent(Fact::Refused(Refusal::of(404))), node),
+                Failure::QueryOnOtherNode(atoti::Error {
+                    node: Some(node.into()),
+                    ..atoti::Error::unsent(Fact::Refused(Refusal::of(404)))
+                }),
             ];
             for failure in failures {
                 let status = failure.to_status(Subject { request_id: &request_id, query_id: Some(&query_id) });

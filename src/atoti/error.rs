@@ -15,6 +15,8 @@ pub struct Error {
     pub fact: Fact,
     /// The status of the answer, where there was one.
     pub http_status: Option<u16>,
+    /// The Atoti node that was asked, or that runs the query, where that is known.
+    pub node: Option<Box<str>>,
     /// Requests made, 1 or more; 0 when none was worth making.
     pub attempts: u32,
     /// Whether bytes of the request may have left. `false` is certain.
@@ -35,6 +37,7 @@ impl Error {
         Self {
             fact: Fact::MalformedBody,
             http_status: Some(http_status),
+            node: None,
             attempts,
             request_sent: true,
             answer_lost: false,
@@ -50,6 +53,7 @@ impl Error {
         Self {
             fact,
             http_status: None,
+            node: None,
             attempts: 0,
             request_sent: false,
             answer_lost: false,

@@ -2,7 +2,6 @@
 
 use std::{pin::pin, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use futures_util::future::OptionFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -12,6 +11,7 @@ use url::Url;
 
 use super::{
     answer::{self, BodyEnd, Expected, Shape},
+    body::Body,
     error::{Cause, Error, Fact, classify},
     gate::Gate,
     lanes::{Lane, Lanes},
@@ -54,7 +54,7 @@ impl Bounds {
 /// An attempt that succeeded.
 pub(super) struct Success {
     pub(super) http_status: u16,
-    pub(super) body: Bytes,
+    pub(super) body: Body,
 }
 
 /// An attempt that failed.
@@ -92,6 +92,7 @@ impl Failed {
         Error {
             fact,
             http_status,
+            node: None,
             attempts: 0,
             request_sent: false,
             answer_lost: false,
@@ -129,7 +130,17 @@ impl Exchange<'_> {
         let attempts = if matches!(failed.fact, Fact::DeadlineBeforeSend) { attempts - 1 } else { attempts };
         let request_sent = answer_lost || self.was_sent(&failed);
         let Failed { fact, http_status, shape, cause } = failed;
-        Error { fact, http_status, attempts, request_sent, answer_lost, shape, cause, own_credentials: false }
+        Error {
+            fact,
+            http_status,
+            node: None,
+            attempts,
+            request_sent,
+            answer_lost,
+            shape,
+            cause,
+            own_credentials: false,
+        }
     }
 
     /// Whether bytes of the request may have left, after a failed attempt.
@@ -179,12 +190,14 @@ impl Exchange<'_> {
         if end == BodyEnd::Capped {
             throw_away(response).await;
         }
-        answer::verdict(status, head, &body, end, self.expected, Timestamp::now()).map_err(|fact| {
+        let verdict = answer::verdict(status, head, &body.beginning(), end, self.expected, Timestamp::now());
+        verdict.map_err(|fact| {
+            let beginning = body.beginning();
             Failed {
                 fact,
                 http_status: Some(status.as_u16()),
-                shape: Shape::of(head, &body),
-                cause: Cause::detailed(class_of(fact, url, head), excerpt(&body)),
+                shape: Shape::of(head, &beginning),
+                cause: Cause::detailed(class_of(fact, url, head), excerpt(&beginning)),
             }
         })?;
         Ok(Success { http_status: status.as_u16(), body })
@@ -209,21 +222,21 @@ async fn throw_away(mut response: Response) {
 }
 
 /// Reads to the end or to the cap. To the end, so that the connection can be used again.
-async fn read_body(response: &mut Response, cap: usize, by: Instant) -> (Bytes, BodyEnd) {
-    let mut body = BytesMut::new();
+async fn read_body(response: &mut Response, cap: usize, by: Instant) -> (Body, BodyEnd) {
+    let mut body = Body::default();
     let end = loop {
         match timeout_at(by, response.chunk()).await {
             Ok(Ok(Some(chunk))) if body.len() + chunk.len() > cap => {
-                body.extend_from_slice(&chunk[..cap - body.len()]);
+                body.push(chunk.slice(..cap - body.len()));
                 break BodyEnd::Capped;
             }
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(Some(chunk))) => body.push(chunk),
             Ok(Ok(None)) => break BodyEnd::Complete,
             Ok(Err(_)) => break BodyEnd::Cut,
             Err(_) => break BodyEnd::TimedOut,
         }
     };
-    (body.freeze(), end)
+    (body, end)
 }
 
 fn class_of(fact: Fact, url: &Url, head: &HeaderMap) -> &'static str {

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub enum Lane {
     /// To stop a query, the looks at it that belong to that included.
     Cancels,
-    /// To see something.
+    /// To see something, or to clear it away.
     Reads,
 }
 

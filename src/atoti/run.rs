@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tower::retry::budget::Budget as _;
 
 use super::{
-    Atoti, Error, Fact, Refusal,
+    Atoti, Error, Fact, Refusal, below,
     credentials::{Credentials, Token},
     exchange::{Exchange, Failed, Success},
     retry,
@@ -104,12 +104,12 @@ impl Atoti {
     /// `GET /activeviam/jwt/rest/v3/token`.
     async fn ask_for_token(&self, login: HeaderValue, by: Instant) -> Result<Token, Failed> {
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, login)]);
-        let request = self.request(Method::GET, self.url(TOKEN.split('/')), headers);
+        let request = Self::request(Method::GET, below(&self.base, TOKEN.split('/')), headers);
         // No call can do without it.
         let exchange = self.bounded(by, TOKEN_BODY_CAP, None);
         let answer = exchange.attempt(&self.http.client(), &self.lanes, request).await;
         match answer {
-            Ok(Success { body, .. }) => Token::from_json(&body)
+            Ok(Success { body, .. }) => Token::from_json(&body.beginning())
                 .ok_or(Failed::new(Fact::NoToken, "the token endpoint's answer is no token")),
             Err(failed) => Err(failed.of_token_endpoint()),
         }

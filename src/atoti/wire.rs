@@ -1,12 +1,21 @@
 //! Atoti's JSON: how a query is spelt, read leniently.
 //!
-//! The API is marked experimental, so a missing, unknown or oddly typed field is no error: it reads as absent. Only a
-//! document that is no JSON object is refused.
+//! The API is marked experimental, so a missing, unknown or oddly typed field is no error: it reads as absent. Refused is
+//! only what is no query at all, an object without an id for one: a read must not succeed on somebody else's answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Value;
+
+use super::{
+    body::Body,
+    lenient::{Lenient, Text},
+};
 
 /// A query, as the history tells it. What is absent or cannot be read is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,7 +83,7 @@ impl QueryStatus {
         }
     }
 
-    fn parse(word: &str) -> Self {
+    pub(super) fn parse(word: &str) -> Self {
         [Self::Running, Self::Successful, Self::Failed, Self::Cancelled]
             .into_iter()
             .find(|status| status.as_str() == word)
@@ -82,57 +91,155 @@ impl QueryStatus {
     }
 }
 
-impl Query {
-    pub(super) fn from_json(body: &[u8]) -> Result<Self, String> {
-        let document: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let Value::Object(fields) = document else {
-            return Err("not a JSON object".to_owned());
-        };
-        let text = |name: &str| fields.get(name).map(text).unwrap_or_default();
-        let time = |name: &str| fields.get(name)?.as_str()?.parse().ok();
+impl QueryType {
+    /// Atoti's own word; empty for a language that is not recognised.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unrecognised => "",
+            Self::Unknown => "UNKNOWN",
+            Self::Mdx => "MDX",
+        }
+    }
+
+    fn parse(word: &str) -> Self {
+        [Self::Unknown, Self::Mdx].into_iter().find(|kind| kind.as_str() == word).unwrap_or_default()
+    }
+}
+
+/// A part of the history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The queries of the page.
+    pub queries: Vec<Query>,
+    /// How many there are on all pages, if Atoti says so.
+    pub total: Option<u64>,
+}
+
+/// What the discovery document says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// Atoti's version; empty when it is not told.
+    pub server_version: String,
+    /// The versions of the Query History API; nothing when the API is positively not installed.
+    pub api_versions: Option<Vec<String>>,
+}
+
+/// Reads the discovery document; nothing when it is something else.
+pub(super) fn discovery(body: Body, key: &str) -> Option<Discovery> {
+    let document: Value = body.json().ok()?;
+    let apis = document.get("apis")?.as_object()?;
+    let versions = |api: &Value| {
+        let versions = api.get("versions").and_then(Value::as_array).into_iter().flatten();
+        versions.filter_map(|version| Some(version.get("id")?.as_str()?.to_owned())).collect()
+    };
+    let server_version = document.get("serverVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(Discovery { server_version, api_versions: apis.get(key).map(versions) })
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Field {
+    Id,
+    Status,
+    Type,
+    Query,
+    NodeName,
+    StartDate,
+    EndDate,
+    TraceId,
+    Username,
+    QueryMetadata,
+    #[serde(other)]
+    Other,
+}
+
+/// An object with an `id`; everything else may be missing, and no field is ever too odd.
+impl<'de> Deserialize<'de> for Query {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Query;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a query")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Query, A::Error> {
+                let mut query = Query::default();
+                while let Some(field) = fields.next_key()? {
+                    match field {
+                        Field::Id => query.id = text(&mut fields)?,
+                        Field::Status => query.status = QueryStatus::parse(&text(&mut fields)?),
+                        Field::Type => query.kind = QueryType::parse(&text(&mut fields)?),
+                        Field::Query => query.text = text(&mut fields)?,
+                        Field::NodeName => query.node_name = text(&mut fields)?,
+                        Field::StartDate => query.start = text(&mut fields)?.parse().ok(),
+                        Field::EndDate => query.end = text(&mut fields)?.parse().ok(),
+                        Field::TraceId => query.trace_id = text(&mut fields)?,
+                        Field::Username => query.username = text(&mut fields)?,
+                        Field::QueryMetadata => {
+                            let entries =
+                                fields.next_value::<Lenient<BTreeMap<String, Text>>>()?.0.unwrap_or_default();
+                            query.metadata =
+                                entries.into_iter().map(|(name, value)| (name, value.0)).collect();
+                        }
+                        Field::Other => drop(fields.next_value::<IgnoredAny>()?),
+                    }
+                }
+                if query.id.is_empty() {
+                    return Err(A::Error::missing_field("id"));
+                }
+                Ok(query)
+            }
+        }
+
+        json.deserialize_map(Fields)
+    }
+}
+
+fn text<'de, A: MapAccess<'de>>(fields: &mut A) -> Result<String, A::Error> {
+    Ok(fields.next_value::<Text>()?.0)
+}
+
+/// An object with `data`: an array of queries.
+impl<'de> Deserialize<'de> for Listing {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            data: Vec<Query>,
+            #[serde(default)]
+            pagination: Lenient<Pagination>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Pagination {
+            #[serde(default)]
+            total_items: Lenient<u64>,
+        }
+
+        /// An array would be taken for a struct with its fields in order.
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Page;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a page of queries")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Page, A::Error> {
+                Page::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        let page = json.deserialize_map(Object)?;
         Ok(Self {
-            id: text("id"),
-            status: QueryStatus::parse(&text("status")),
-            kind: match text("type").as_str() {
-                "MDX" => QueryType::Mdx,
-                "UNKNOWN" => QueryType::Unknown,
-                _ => QueryType::Unrecognised,
-            },
-            text: text("query"),
-            node_name: text("nodeName"),
-            start: time("startDate"),
-            end: time("endDate"),
-            trace_id: text("traceId"),
-            username: text("username"),
-            metadata: metadata(fields.get("queryMetadata")),
+            queries: page.data,
+            total: page.pagination.0.and_then(|pagination| pagination.total_items.0),
         })
     }
-}
-
-/// Whether the discovery document lists an API; nothing when it is no discovery document.
-pub(super) fn lists_api(body: &[u8], key: &str) -> Option<bool> {
-    let document: Value = serde_json::from_slice(body).ok()?;
-    Some(document.get("apis")?.as_object()?.contains_key(key))
-}
-
-/// Whether a document is a page of queries.
-pub(super) fn is_listing(body: &[u8]) -> bool {
-    let document: Result<Value, _> = serde_json::from_slice(body);
-    document.is_ok_and(|document| document.get("data").is_some_and(Value::is_array))
-}
-
-/// Text as it is, numbers as their digits (never by way of a float), anything else as absent.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
-    }
-}
-
-fn metadata(value: Option<&Value>) -> BTreeMap<String, String> {
-    let entries = value.and_then(Value::as_object).into_iter().flatten();
-    entries.map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
 #[cfg(test)]
@@ -141,10 +248,14 @@ mod tests {
 
     use super::*;
 
+    fn query(json: &str) -> Result<Query, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn a_query_is_read_exactly() {
-        let query = Query::from_json(
-            br#"{"id":"9007199254740993","status":"FAILED","type":"MDX","query":"SELECT","nodeName":"n",
+        let query = query(
+            r#"{"id":"9007199254740993","status":"FAILED","type":"MDX","query":"SELECT","nodeName":"n",
                 "startDate":"2026-11-23T10:00:00.123456789+01:00","endDate":"2026-11-23T09:00:01Z","traceId":"t",
                 "username":"u","queryMetadata":{"cube":"Sales","n":3},"later":{}}"#,
         )
@@ -158,37 +269,84 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_new_or_odd_reads_as_absent() {
-        let odd = br#"{"id":9007199254740993,"status":"QUEUED","type":7,"query":null,"startDate":"yesterday",
-            "endDate":5,"username":[],"queryMetadata":"none"}"#;
-        let query = Query::from_json(odd).expect("a query");
-        let expected = Query { id: "9007199254740993".to_owned(), ..Query::default() };
-        assert_eq!(query, expected);
-        assert_eq!(Query::from_json(b"{}"), Ok(Query::default()));
-        assert!(Query::from_json(b"[]").is_err() && Query::from_json(b"").is_err());
-    }
-
-    #[test]
-    fn only_a_discovery_document_without_the_key_says_that_the_api_is_missing() {
-        assert_eq!(lists_api(br#"{"apis":{"a":{}}}"#, "a"), Some(true));
-        assert_eq!(lists_api(br#"{"apis":{}}"#, "a"), Some(false));
-        for not_discovery in ["{}", "[]", "", r#"{"apis":[]}"#, "<html>"] {
-            assert_eq!(lists_api(not_discovery.as_bytes(), "a"), None, "{not_discovery}");
+    fn times_are_read_in_every_spelling_of_javas() {
+        for (spelt, utc) in [
+            ("2026-11-23T10:00:00.1+01:00", "2026-11-23T09:00:00.1Z"),
+            ("2026-11-23T10:00:00.000000001-05:30", "2026-11-23T15:30:00.000000001Z"),
+            ("2026-11-23T10:00Z", "2026-11-23T10:00:00Z"),
+            ("2026-11-23T10:00:00+01:00[Europe/Paris]", "2026-11-23T09:00:00Z"),
+            ("1969-12-31T23:59:59.999999999Z", "1969-12-31T23:59:59.999999999Z"),
+        ] {
+            let query = query(&format!(r#"{{"id":"1","startDate":"{spelt}"}}"#)).expect("a query");
+            assert_eq!(query.start.map(|start| start.to_string()).as_deref(), Some(utc), "{spelt}");
+        }
+        for odd in ["2026-11-23T10:00:00", "yesterday", "", "2026-11-23T10:00:00+99:00"] {
+            let query = query(&format!(r#"{{"id":"1","startDate":"{odd}"}}"#)).expect("a query");
+            assert_eq!(query.start, None, "{odd}: without a zone it is no moment");
         }
     }
 
     #[test]
-    fn only_a_page_of_queries_is_a_listing() {
-        assert!(is_listing(br#"{"data":[{"id":"1"}],"pagination":{}}"#));
-        for other in ["{}", "[]", "", r#"{"data":{}}"#, "<html>"] {
-            assert!(!is_listing(other.as_bytes()), "{other}");
+    fn what_is_missing_new_or_odd_reads_as_absent() {
+        let odd = r#"{"id":9007199254740993,"status":"QUEUED","type":7,"query":null,"startDate":"yesterday",
+            "endDate":5,"username":[{}],"queryMetadata":"none","traceId":{"a":[1]}}"#;
+        let expected = Query { id: "9007199254740993".to_owned(), ..Query::default() };
+        assert_eq!(query(odd), Ok(Query { kind: QueryType::Unrecognised, ..expected }));
+    }
+
+    #[test]
+    fn what_is_no_query_is_none() {
+        for other in ["", "{}", "[]", r#"["1"]"#, r#"{"id":""}"#, r#"{"status":"error"}"#, "null", r#""1""#] {
+            assert!(query(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_listing_is_an_object_with_data_and_perhaps_a_total() {
+        let read = |json: &str| serde_json::from_str::<Listing>(json).map_err(|error| error.to_string());
+        let page = read(
+            r#"{"data":[{"id":"1"},{"id":"2"}],"pagination":{"pageNumber":0,"totalItems":7,"x":[]},"more":{}}"#,
+        );
+        let page = page.expect("a page");
+        assert_eq!((page.queries.len(), page.total), (2, Some(7)));
+        for untold in [
+            r#"{"data":[]}"#,
+            r#"{"data":[],"pagination":[]}"#,
+            r#"{"data":[],"pagination":{"totalItems":"x"}}"#,
+        ] {
+            assert_eq!(read(untold), Ok(Listing::default()), "{untold}");
+        }
+        for other in
+            ["{}", "[]", "", r#"{"data":{}}"#, r#"{"data":[1]}"#, r#"{"data":[{}]}"#, "<html>", "[[],{}]"]
+        {
+            assert!(read(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_discovery_document_without_the_key_says_that_the_api_is_missing() {
+        let read = |json: &str| discovery(json.as_bytes().into(), "a").map(|found| found.api_versions);
+        assert_eq!(read(r#"{"apis":{"a":{}}}"#), Some(Some(Vec::new())));
+        assert_eq!(read(r#"{"apis":{"a":{"versions":[{"id":"1"}]}}}"#), Some(Some(vec!["1".to_owned()])));
+        assert_eq!(read(r#"{"apis":{}}"#), Some(None));
+        for not_discovery in ["{}", "[]", "", r#"{"apis":[]}"#, "<html>"] {
+            assert_eq!(read(not_discovery), None, "{not_discovery}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_body_makes_reading_panic(body in any::<Vec<u8>>(), text in "[\\[\\]{}\",:a-z0-9 ]*") {
-            let _ = (Query::from_json(&body), Query::from_json(text.as_bytes()), lists_api(&body, "a"));
+        fn no_body_makes_reading_panic_and_nothing_passes_for_a_query_without_an_id(
+            body in any::<Vec<u8>>(),
+            text in "[\\[\\]{}\",:a-z0-9 ]*",
+        ) {
+            for body in [&body[..], text.as_bytes()] {
+                let _ = discovery(body.into(), "a");
+                let query = serde_json::from_slice::<Query>(body);
+                prop_assert!(query.is_err() || body.windows(4).any(|part| part == b"\"id\""));
+                let listing = serde_json::from_slice::<Listing>(body);
+                prop_assert!(listing.is_err() || body.windows(6).any(|part| part == b"\"data\""));
+            }
         }
     }
 }

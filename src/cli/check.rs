@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
+use tokio::time::Instant;
 
 use self::verdict::{Answer, Tried};
 use super::Output;
@@ -90,10 +91,15 @@ pub(super) async fn run(check: Check, valid: Valid) -> Result<(), String> {
     };
     let headers: HeaderMap = authorization.map(|value| (header::AUTHORIZATION, value)).into_iter().collect();
 
-    let discovery = atoti.discovery(upstream.timeout).await;
+    let discovered = atoti.discover(HeaderMap::new(), Instant::now() + upstream.timeout).await;
+    let discovery = discovered.map(|found| found.map(|found| found.api_versions.is_some()));
     // Whoever does not answer is not asked twice.
     let answered = discovery.as_ref().err().is_none_or(|error| error.http_status.is_some());
-    let history = if answered { Some(atoti.read_history(&headers, upstream.timeout).await) } else { None };
+    let history = if answered {
+        Some(atoti.read_history(&headers, Instant::now() + upstream.timeout).await)
+    } else {
+        None
+    };
     let answers = verdict::judge(&discovery, history.as_ref(), &tried);
 
     let failed = answers.iter().filter(|answer| answer.ok == Some(false)).count();

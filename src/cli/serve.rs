@@ -44,7 +44,7 @@ pub(super) async fn until_stopped(sockets: Sockets, config: &Config, signals: Si
         metrics: metrics.clone(),
         probe_timeout: config.upstream.connect_timeout,
     };
-    let history = QueryHistory::new(atoti, &config.limits, &config.callers);
+    let history = QueryHistory::new(atoti, &config.limits, &config.callers, config.allow_query_plan);
     let server = Server {
         listener: sockets.grpc,
         admin: sockets.admin,
@@ -109,6 +109,8 @@ fn log_configuration(config: &Config) {
         upstream_connect_timeout = ?upstream.connect_timeout,
         upstream_timeout = ?upstream.timeout,
         upstream_max_connections = upstream.max_connections,
+        upstream_max_body = upstream.max_body,
+        nodes = upstream.nodes.is_some(),
         upstream_ca = upstream.files.ca.is_some(),
         upstream_client_certificate = upstream.files.identity.is_some(),
         credentials = upstream.credentials.as_str(),
@@ -121,6 +123,7 @@ fn log_configuration(config: &Config) {
         max_connection_age = ?limits.max_connection_age,
         drain_delay = ?limits.drain_delay,
         drain_grace = ?limits.drain_grace,
+        allow_query_plan = config.allow_query_plan,
         reflection = config.reflection,
         "configuration",
     );

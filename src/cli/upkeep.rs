@@ -67,6 +67,7 @@ impl Upkeep {
         let files = self.atoti.refresh_files();
         metrics.reload_failed("upstream_tls", files.certificates == Refreshed::Refused);
         metrics.reload_failed("credentials", files.credentials == Refreshed::Refused);
+        metrics.reload_failed("nodes", files.nodes == Refreshed::Refused);
         if let Some(expires) = files.certificate_expires {
             metrics.certificate_expires("upstream_tls", expires);
         }

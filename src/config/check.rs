@@ -89,6 +89,14 @@ impl Check {
         self.keep(variable, value, checked)
     }
 
+    pub(super) fn bytes(&mut self, variable: &'static str, value: &str) -> Option<NonZeroUsize> {
+        let checked = match value.parse::<NonZeroUsize>() {
+            Ok(bytes) if (64 * 1024..=1024 * 1024 * 1024).contains(&bytes.get()) => Ok(bytes),
+            _ => Err("not a whole number of bytes from 65536 (64 KiB) to 1073741824 (1 GiB)".to_owned()),
+        };
+        self.keep(variable, value, checked)
+    }
+
     pub(super) fn flag(&mut self, variable: &'static str, value: &str) -> Option<bool> {
         self.keep(variable, value, value.parse().map_err(|_| "write true or false".to_owned()))
     }
@@ -116,7 +124,7 @@ impl Check {
     }
 }
 
-fn base_url(value: &str) -> Result<Url, String> {
+pub(super) fn base_url(value: &str) -> Result<Url, String> {
     let url = Url::parse(value)
         .map_err(|why| format!("{why}; write for example http://atoti.example:9090/context"))?;
     let mend = if !matches!(url.scheme(), "http" | "https") {

@@ -6,7 +6,7 @@ use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{Tuning, check::Check};
+use super::{Tuning, check::Check, nodes::nodes};
 use crate::tls;
 
 /// Atoti, as text.
@@ -20,6 +20,11 @@ pub struct UpstreamSettings {
         default_value = "http://127.0.0.1:9090"
     )]
     pub upstream_url: String,
+
+    /// Where each Atoti node can be reached, when there are several: a JSON object of base URLs by nodeName; read again
+    /// when it changes
+    #[arg(long, env = "ATOTI_BRIDGE_NODES_FILE", value_name = "FILE")]
+    pub nodes_file: Option<String>,
 
     /// Authorities that Atoti's certificate may come from, instead of the system's; PEM
     #[arg(long, env = "ATOTI_BRIDGE_UPSTREAM_CA_FILE", value_name = "FILE")]
@@ -49,6 +54,7 @@ impl UpstreamSettings {
     pub fn plain(url: &str) -> Self {
         Self {
             upstream_url: url.to_owned(),
+            nodes_file: None,
             upstream_ca_file: None,
             upstream_client_cert_file: None,
             upstream_client_key_file: None,
@@ -59,6 +65,7 @@ impl UpstreamSettings {
 
     pub(super) fn validate(&self, tuning: &Tuning, check: &mut Check) -> Option<Upstream> {
         let url = check.base_url("ATOTI_BRIDGE_UPSTREAM_URL", &self.upstream_url);
+        let nodes = check.file("ATOTI_BRIDGE_NODES_FILE", self.nodes_file.as_ref(), nodes);
         let files = self.tls_files(url.as_ref(), check);
         let credentials = self.own_credentials(check);
         let connect_timeout =
@@ -66,11 +73,14 @@ impl UpstreamSettings {
         let timeout = check.duration("ATOTI_BRIDGE_UPSTREAM_TIMEOUT", &tuning.upstream_timeout);
         let max_connections =
             check.count("ATOTI_BRIDGE_UPSTREAM_MAX_CONNECTIONS", &tuning.upstream_max_connections);
+        let max_body = check.bytes("ATOTI_BRIDGE_UPSTREAM_MAX_BODY", &tuning.upstream_max_body);
         Some(Upstream {
             url: url?,
+            nodes: nodes?,
             connect_timeout: connect_timeout?,
             timeout: timeout?,
             max_connections: max_connections?,
+            max_body: max_body?,
             files: files?,
             credentials: credentials?,
         })
@@ -129,6 +139,8 @@ impl UpstreamSettings {
 pub struct Upstream {
     /// Base URL without user, query and fragment; its path is the context path. `ATOTI_BRIDGE_UPSTREAM_URL`.
     pub url: Url,
+    /// The file that says where each node is. `ATOTI_BRIDGE_NODES_FILE`.
+    pub nodes: Option<PathBuf>,
     /// Per attempt. `ATOTI_BRIDGE_UPSTREAM_CONNECT_TIMEOUT`, default 1 s: inside a data centre a slower connect is a
     /// dead host, and a cancel should be tried elsewhere.
     pub connect_timeout: Duration,
@@ -136,6 +148,9 @@ pub struct Upstream {
     pub timeout: Duration,
     /// Requests at work at Atoti at once. `ATOTI_BRIDGE_UPSTREAM_MAX_CONNECTIONS`, default 64.
     pub max_connections: NonZeroUsize,
+    /// Bytes of body that are read of an answer at most. `ATOTI_BRIDGE_UPSTREAM_MAX_BODY`, default 8 MiB: a thousand
+    /// queries of 8 KiB each.
+    pub max_body: NonZeroUsize,
     /// For TLS.
     pub files: UpstreamFiles,
     /// Whose credentials Atoti gets.
@@ -148,9 +163,11 @@ impl Upstream {
     pub fn at(url: Url) -> Self {
         Self {
             url,
+            nodes: None,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
             max_connections: const { NonZeroUsize::new(64).expect("not zero") },
+            max_body: const { NonZeroUsize::new(8 * 1024 * 1024).expect("not zero") },
             files: UpstreamFiles::default(),
             credentials: Credentials::Forward,
         }

@@ -49,6 +49,8 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 const PREFACE_BYTES: usize = 24;
 /// Calls end by the longest deadline; their last bytes a little later.
 const LAST_BYTES: Duration = Duration::from_secs(1);
+/// How long bulk cancels may keep an old connection open.
+const LONGEST_BULK: Duration = Duration::from_secs(10 * 60);
 /// How long to wait when a connection cannot be accepted: it waits in the kernel meanwhile, and so does everybody else.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often that is said.
@@ -164,9 +166,14 @@ where
                 () = sleep_until(close_at), if !closing => {
                     if !has_begun() { return; }
                     connection.as_mut().graceful_shutdown();
+                    peer.closing.cancel();
                     cut_at = Some(Some(Instant::now() + self.limits.max_deadline + LAST_BYTES));
                 }
-                () = sleep_until_some(cut_at.flatten()) => return,
+                () = sleep_until_some(cut_at.flatten()) => {
+                    // Bulk cancels have no deadline but their callers'; whoever does not read is not waited for.
+                    if peer.at_work.is_empty() || Instant::now() > close_at + LONGEST_BULK { return; }
+                    cut_at = Some(Some(Instant::now() + LAST_BYTES));
+                }
             }
         }
     }

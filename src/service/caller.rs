@@ -12,6 +12,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::metadata::MetadataMap;
 
 use super::timeout;
@@ -38,6 +39,10 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// What its certificate calls it, if it showed one.
     pub name: Option<String>,
+    /// Cancelled when the connection has reached its age: watches on it go elsewhere.
+    pub closing: CancellationToken,
+    /// Bulk cancels at work on the connection: it is not cut before they have ended.
+    pub at_work: TaskTracker,
 }
 
 /// The caller of one call, and what becomes known of the call on its way.
@@ -53,12 +58,14 @@ pub struct Caller {
     pub arrived: Instant,
     /// When the answer must leave at the latest.
     pub answer_by: Instant,
+    /// When a stream must have ended: by the caller's own deadline, however late that is.
+    pub end_by: Option<Instant>,
     /// What is wrong with the headers.
     pub violations: Vec<Violation>,
     /// Whether any byte of the call's request to Atoti has left.
     pub gate: Gate,
     forwarded: HeaderMap,
-    carry_until: Instant,
+    max_deadline: Duration,
     query_id: OnceLock<QueryId>,
     reason: OnceLock<Reason>,
 }
@@ -98,10 +105,12 @@ impl Caller {
             peer,
             arrived,
             answer_by: arrived + deadline.saturating_sub(ANSWER_MARGIN),
+            // One past the end of the clock is none.
+            end_by: timeout.flatten().and_then(|own| arrived.checked_add(own.saturating_sub(ANSWER_MARGIN))),
             violations,
             gate: Gate::default(),
             forwarded,
-            carry_until: arrived + max_deadline,
+            max_deadline,
             query_id: OnceLock::new(),
             reason: OnceLock::new(),
         }
@@ -136,10 +145,41 @@ impl Caller {
             headers: self.forwarded.clone(),
             begin_by: self.answer_by,
             read_by: self.answer_by.checked_sub(READ_MARGIN).unwrap_or(self.answer_by),
-            carry_until: self.carry_until,
+            carry_until: self.arrived + self.max_deadline,
             gate: self.gate.clone(),
             lane,
         }
+    }
+
+    /// The same for one piece of work of a stream that begins now: bounded like a call of its own, and by the end of
+    /// the stream.
+    #[must_use]
+    pub fn piece(&self, lane: Lane) -> Call {
+        let longest = Instant::now() + self.max_deadline;
+        self.until(self.end_by.map_or(longest, |end| end.min(longest)), longest, lane)
+    }
+
+    /// The same for a look that others share, which the end of this caller's stream is nothing to.
+    #[must_use]
+    pub fn poll(&self, lane: Lane) -> Call {
+        let longest = Instant::now() + self.max_deadline;
+        self.until(longest, longest, lane)
+    }
+
+    fn until(&self, begin_by: Instant, longest: Instant, lane: Lane) -> Call {
+        Call {
+            headers: self.forwarded.clone(),
+            begin_by,
+            read_by: begin_by.checked_sub(READ_MARGIN).unwrap_or(begin_by),
+            carry_until: longest,
+            gate: Gate::default(),
+            lane,
+        }
+    }
+
+    /// The caller's `authorization`, if it sent one.
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        self.forwarded.get(header::AUTHORIZATION)
     }
 
     /// A success, with the request id in its headers; failures carry it in their details.

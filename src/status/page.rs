@@ -31,6 +31,7 @@ const NOTES: &str = "
 - 404 leaves open whether the query never was or has ended. The bridge reads the history once to tell
   `QUERY_NOT_FOUND` from `QUERY_NOT_RUNNING`; where that read cannot be made, `QUERY_NOT_FOUND` stands. With
   `allow_finished` the latter is OK.
+- Where `ATOTI_BRIDGE_NODES_FILE` names the node that runs the query, the cancel goes there before anything is said.
 - A redirect is never followed. It is `BACKEND_LOGIN_REDIRECT` when its target speaks of signing in.
 - `BACKEND_BODY_TRUNCATED`, `BACKEND_MALFORMED_BODY` and `BACKEND_RESPONSE_TOO_LARGE` are for reads only.
 - `RetryInfo` and the trailer `grpc-retry-pushback-ms` carry Atoti's `Retry-After` (429 and 503), and 100 ms with
@@ -108,15 +109,20 @@ fn refusals() -> Vec<Row> {
         again: false,
     };
     let elsewhere = Row {
-        outcome: "404, and the history says, twice, that the query runs".to_owned(),
+        outcome: "404 (from the node that runs it, where the bridge knows that), and the history says, twice, that the query runs".to_owned(),
         reason: Reason::QueryOnOtherNode,
+        again: false,
+    };
+    let running = Row {
+        outcome: "400 to a deletion, and the history says that the query runs".to_owned(),
+        reason: Reason::QueryStillRunning,
         again: false,
     };
     // The catch-all rows last, as a reader expects them.
     groups.sort_by_key(|(_, _, statuses)| statuses.len() > LISTED);
     let rows =
         groups.into_iter().map(|(reason, again, statuses)| Row { outcome: named(&statuses), reason, again });
-    rows.chain([login, missing, ended, elsewhere]).collect()
+    rows.chain([login, missing, ended, elsewhere, running]).collect()
 }
 
 /// More statuses than these are a catch-all.
@@ -169,6 +175,16 @@ fn own() -> Vec<Row> {
         ("`query_id` breaks its rule", Reason::InvalidQueryId),
         ("`wait` breaks its rule", Reason::InvalidWait),
         ("`reason` breaks its rule", Reason::InvalidReason),
+        ("a field of `filter` breaks its rule", Reason::InvalidFilter),
+        ("`filter` is empty where that would select everything", Reason::EmptyFilter),
+        ("`min_running_time` breaks its rule", Reason::InvalidMinRunningTime),
+        ("`max_cancellations` breaks its rule", Reason::InvalidMaxCancellations),
+        ("`page_size` breaks its rule", Reason::InvalidPageSize),
+        ("`page_token` is garbage, or that of another filter", Reason::InvalidPageToken),
+        ("`timeout` of a plan breaks its rule", Reason::InvalidPlanTimeout),
+        ("more queries match than `max_cancellations`", Reason::TooManyMatches),
+        ("`GetQueryPlan` is not allowed by the operator", Reason::QueryPlanDisabled),
+        ("the deadline of a stream was over on the way", Reason::DeadlineOver),
         ("more than one `authorization`", Reason::InvalidAuthorization),
         ("malformed `grpc-timeout`", Reason::InvalidTimeout),
         ("no such service or method", Reason::UnknownMethod),

@@ -58,6 +58,27 @@ reasons! {
     /// `reason` breaks its rule.
     InvalidReason = "INVALID_REASON", InvalidArgument, false,
         "reason must have at most 512 characters";
+    /// A field of a filter breaks its rule.
+    InvalidFilter = "INVALID_FILTER", InvalidArgument, false,
+        "a filter holds no empty or unspecified values, valid times and durations, lower bounds below upper ones, and at most 4096 bytes in all";
+    /// A filter that must say something says nothing.
+    EmptyFilter = "EMPTY_FILTER", InvalidArgument, false,
+        "the filter must not be empty here: it would select everything";
+    /// `min_running_time` breaks its rule.
+    InvalidMinRunningTime = "INVALID_MIN_RUNNING_TIME", InvalidArgument, false,
+        "min_running_time must be a valid duration of 0 or more";
+    /// `max_cancellations` breaks its rule.
+    InvalidMaxCancellations = "INVALID_MAX_CANCELLATIONS", InvalidArgument, false,
+        "max_cancellations must be 0 (for 100) to 10000";
+    /// `page_size` breaks its rule.
+    InvalidPageSize = "INVALID_PAGE_SIZE", InvalidArgument, false,
+        "page_size must not be negative";
+    /// `page_token` is none of the bridge's, or belongs to another filter.
+    InvalidPageToken = "INVALID_PAGE_TOKEN", InvalidArgument, false,
+        "page_token must be a next_page_token that was given out for this very filter";
+    /// `timeout` of a plan breaks its rule.
+    InvalidPlanTimeout = "INVALID_PLAN_TIMEOUT", InvalidArgument, false,
+        "timeout must be a valid duration longer than 0";
     /// The `authorization` metadata is ambiguous.
     InvalidAuthorization = "INVALID_AUTHORIZATION", InvalidArgument, false,
         "metadata authorization must be given at most once";
@@ -93,6 +114,15 @@ reasons! {
     /// The history says that the query runs, but not where the bridge can reach it.
     QueryOnOtherNode = "QUERY_ON_OTHER_NODE", FailedPrecondition, false,
         "the query still runs, on an Atoti node that this bridge does not reach";
+    /// What is to be deleted still runs.
+    QueryStillRunning = "QUERY_STILL_RUNNING", FailedPrecondition, false,
+        "the query still runs; cancel it first";
+    /// The fuse of a bulk cancel has blown.
+    TooManyMatches = "TOO_MANY_MATCHES", FailedPrecondition, false,
+        "more queries match than max_cancellations allows; none was stopped";
+    /// The operator has not allowed query plans.
+    QueryPlanDisabled = "QUERY_PLAN_DISABLED", FailedPrecondition, false,
+        "query plans are not allowed here, as Atoti executes the query again for them";
     /// The query is in no state to be cancelled.
     QueryNotCancellable = "QUERY_NOT_CANCELLABLE", FailedPrecondition, false,
         "the query is in no state to be cancelled";
@@ -216,6 +246,9 @@ reasons! {
     /// There was no time left.
     DeadlineBeforeSend = "DEADLINE_BEFORE_SEND", DeadlineExceeded, true,
         "the deadline was over before anything was sent to Atoti";
+    /// The deadline of a stream was over on the way.
+    DeadlineOver = "DEADLINE_OVER", DeadlineExceeded, true,
+        "the deadline was over before the stream came to its end; what it has told is true";
 
     // The bridge.
     /// The caller's certificate names nobody who may call.

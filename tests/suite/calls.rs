@@ -214,7 +214,9 @@ async fn a_query_is_read_as_it_is() {
     let fields: Vec<_> = invalid.error().bad_request.expect("a BadRequest").field_violations;
     let fields: Vec<_> = fields.iter().map(|violation| &*violation.field).collect();
     assert_eq!((invalid.code(), fields), (3, vec!["query_id", "grpc-timeout"]));
-    assert_eq!(atoti.seen().len(), 2);
+    // The 404 could have been that of an API which is not there.
+    let targets: Vec<_> = atoti.seen().iter().map(|seen| seen.target.clone()).collect();
+    assert!(matches!(&targets[..], [_, _, discovery] if discovery == "/versions/rest"), "{targets:?}");
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ async fn reads_that_fail_do_not_end_the_wait() {
         answer(500, "", ""),
         answer(404, "", ""),
         answer(200, JSON, "{broken"),
-        answer(200, JSON, r#"{"status":"SOMETHING_NEW"}"#),
+        answer(200, JSON, r#"{"id":"42","status":"SOMETHING_NEW"}"#),
         query("CANCELLED"),
     ];
     let atoti = atoti(answer(204, "", ""), reads).await;
@@ -141,7 +141,7 @@ async fn allow_finished_is_no_excuse_for_a_query_nobody_knows_or_can_place() {
     for (read, reason) in [
         (answer(404, "", ""), "QUERY_NOT_FOUND"),
         (answer(500, "", ""), "QUERY_NOT_FOUND"),
-        (answer(200, JSON, r#"{"status":"SOMETHING_NEW"}"#), "QUERY_NOT_RUNNING"),
+        (answer(200, JSON, r#"{"id":"42","status":"SOMETHING_NEW"}"#), "QUERY_NOT_RUNNING"),
         (query("RUNNING"), "QUERY_ON_OTHER_NODE"),
     ] {
         let atoti = atoti(answer(404, "", ""), vec![read]).await;

@@ -1,21 +1,19 @@
 //! The bridge's own failures, and those of reads: at the wire, through the production stack.
 
-use atoti_grpc_bridge::{
-    config::Limits,
-    proto::queryhistory::{
-        CancelQueryRequest, CancelQueryResponse, GetQueryRequest, GetQueryResponse,
-        query_history_service_server::{QueryHistoryService, QueryHistoryServiceServer},
-    },
-    server,
-    telemetry::Metrics,
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
 };
+
+use atoti_grpc_bridge::{config::Limits, server, telemetry::Metrics};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp},
     sync::watch,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Status, body::Body, server::NamedService, service::Routes};
 
 use crate::support::{
     bridge::Bridge,
@@ -24,38 +22,43 @@ use crate::support::{
     upstream::{Answer, Upstream, answer},
 };
 
-/// Serves some implementation of the service with the whole production stack around it.
-async fn serve(service: impl QueryHistoryService) -> (Client, Metrics, CancellationToken) {
+/// Stands in the service's place, and panics when a header asks for it.
+#[derive(Clone)]
+struct Panicking;
+
+impl NamedService for Panicking {
+    const NAME: &'static str = server::SERVICE;
+}
+
+impl tower::Service<http::Request<Body>> for Panicking {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        assert!(!request.headers().contains_key("x-panic"), "a canary in the panic's text");
+        ready(Ok(Status::ok("").into_http()))
+    }
+}
+
+/// Serves it with the whole production stack around it.
+async fn serve() -> (Client, Metrics, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
-    let routes = Routes::new(QueryHistoryServiceServer::new(service));
-    let metrics = Metrics::new();
+    let (routes, metrics) = (Routes::new(Panicking), Metrics::new());
     tokio::spawn(server::serve(listener, routes, Limits::default(), metrics.clone(), stop.clone()));
     (Client::connect(address).await, metrics, stop)
 }
 
-struct Panicking;
-
-#[tonic::async_trait]
-impl QueryHistoryService for Panicking {
-    async fn cancel_query(
-        &self,
-        request: Request<CancelQueryRequest>,
-    ) -> Result<Response<CancelQueryResponse>, Status> {
-        assert_ne!(request.into_inner().query_id, "panic", "a canary in the panic's text");
-        Ok(Response::new(CancelQueryResponse::default()))
-    }
-
-    async fn get_query(&self, _: Request<GetQueryRequest>) -> Result<Response<GetQueryResponse>, Status> {
-        Ok(Response::new(GetQueryResponse::default()))
-    }
-}
-
 #[tokio::test]
 async fn a_panic_is_internal_with_a_fixed_text_and_the_connection_lives_on() {
-    let (client, metrics, _stop) = serve(Panicking).await;
-    let reply = client.cancel_with(&cancel("panic"), &[("x-request-id", "r-1")]).await;
+    let (client, metrics, _stop) = serve().await;
+    let reply = client.cancel_with(&cancel("1"), &[("x-request-id", "r-1"), ("x-panic", "now")]).await;
     let error = reply.error();
     assert_eq!((reply.code(), error.reason()), (13, "BRIDGE_BUG"));
     assert_eq!(error.metadata("requestSent"), Some("false"));
@@ -70,7 +73,14 @@ async fn reads_fail_by_the_rows_that_are_theirs() {
     let json = "HTTP/1.1 200 X\r\nContent-Type: application/json\r\n";
     let long = format!(r#"{{"query":"{}"}}"#, "canary ".repeat(100_000));
     for (what, script, code, reason, attempts) in [
-        ("a query", answer(200, "", "{}"), 0, "", ""),
+        ("a query", answer(200, "", r#"{"id":"42"}"#), 0, "", ""),
+        (
+            "an object that is no query",
+            answer(200, "", r#"{"error":"canary"}"#),
+            13,
+            "BACKEND_MALFORMED_BODY",
+            "1",
+        ),
         ("malformed JSON", answer(200, "", "{canary"), 13, "BACKEND_MALFORMED_BODY", "1"),
         ("no object", answer(200, "", "[\"canary\"]"), 13, "BACKEND_MALFORMED_BODY", "1"),
         ("nothing", answer(204, "", ""), 13, "BACKEND_MALFORMED_BODY", "1"),

@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 const SECRET: &str = "s3cret-canary";
-const QUERIES: &str = "/activeviam/query-history/rest/v1/queries?page_size=1";
+const QUERIES: &str = "/activeviam/query-history/rest/v1/queries?page=0&page_size=1";
 const SERVICE: &str = "atoti.queryhistory.v1.QueryHistoryService";
 
 /// What a command left behind.

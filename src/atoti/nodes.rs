@@ -1,0 +1,41 @@
+//! Several Atoti nodes: where each can be reached, so that a cancel gets to the node that runs the query.
+
+use std::{collections::BTreeMap, path::Path};
+
+use url::Url;
+
+use super::Atoti;
+use crate::{config, files::FromFiles};
+
+/// Base URLs by `nodeName`.
+pub(super) type Nodes = BTreeMap<String, Url>;
+
+/// One node of Atoti.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// As the history calls it.
+    pub name: String,
+    pub(super) base: Url,
+}
+
+pub(super) fn follow(path: &Path) -> Result<FromFiles<Nodes>, String> {
+    let parse = |contents: &[Vec<u8>]| config::nodes(&contents.concat());
+    FromFiles::load("the Atoti nodes", vec![path.to_owned()], parse)
+}
+
+impl Atoti {
+    /// The node of a name, if the bridge has been told of it.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<Node> {
+        let base = self.nodes.as_ref()?.current().get(name)?.clone();
+        Some(Node { name: name.to_owned(), base })
+    }
+
+    /// Every node that the bridge has been told of, by name.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        let Some(nodes) = &self.nodes else { return Vec::new() };
+        let node = |(name, base): (&String, &Url)| Node { name: name.clone(), base: base.clone() };
+        nodes.current().iter().map(node).collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! What changes something at Atoti: cancelling and deleting.
+
+use http::{HeaderValue, Method, header};
+use reqwest::Request;
+use url::Url;
+
+use super::{
+    Atoti, Call, Error, Filter, Node, QueryId,
+    answer::Expected,
+    exchange::{Bounds, Exchange},
+};
+
+const CANCEL_BODY: &[u8] = br#"{"status":"CANCELLED"}"#;
+/// The body of an answer to a write is information only; more of it than this is not read.
+const BODY_CAP: usize = 64 * 1024;
+
+/// A write that Atoti accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Requests made.
+    pub attempts: u32,
+}
+
+impl Atoti {
+    /// Asks Atoti, or one node of it, to cancel a query: `PATCH /query/{id}`.
+    ///
+    /// Once sent it is waited for until `call.carry_until`, past the caller's own deadline.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept Atoti from accepting; a 404 too, which leaves open whether the query ended or never was.
+    pub async fn cancel_query(
+        &self,
+        call: &Call,
+        id: &QueryId,
+        at: Option<&Node>,
+    ) -> Result<Accepted, Error> {
+        self.cancel(call, &Self::query_url(self.base_of(at), id), at).await
+    }
+
+    /// Asks Atoti, or one node of it, to cancel everything that runs there: `PATCH /queries?status=RUNNING`.
+    ///
+    /// Once sent it is waited for until `call.carry_until`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept Atoti from accepting; a 500 may mean that some queries were cancelled and others could not be.
+    pub async fn cancel_all(&self, call: &Call, at: Option<&Node>) -> Result<Accepted, Error> {
+        self.cancel(call, &Self::queries_url(self.base_of(at), "status=RUNNING"), at).await
+    }
+
+    /// Deletes a query that has ended: `DELETE /query/{id}`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept Atoti from it; a 400 when the query still runs.
+    pub async fn delete_query(&self, call: &Call, id: &QueryId) -> Result<Accepted, Error> {
+        self.delete(call, &Self::query_url(&self.base, id)).await
+    }
+
+    /// Deletes what has ended and is wanted: `DELETE /queries`. A filter that wants everything deletes everything.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept Atoti from it.
+    pub async fn delete_queries(&self, call: &Call, filter: &Filter) -> Result<Accepted, Error> {
+        self.delete(call, &Self::queries_url(&self.base, &filter.parameters())).await
+    }
+
+    fn base_of<'a>(&'a self, at: Option<&'a Node>) -> &'a Url {
+        at.map_or(&self.base, |node| &node.base)
+    }
+
+    async fn cancel(&self, call: &Call, url: &Url, at: Option<&Node>) -> Result<Accepted, Error> {
+        let exchange = Exchange {
+            expected: Expected::Nothing,
+            bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
+            body_cap: BODY_CAP,
+            gate: Some(&call.gate),
+            lane: Some(call.lane),
+        };
+        let request = || {
+            let mut request = Self::request(Method::PATCH, url.clone(), call.headers.clone());
+            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request.body_mut() = Some(call.gate.guard(CANCEL_BODY));
+            request
+        };
+        self.write(&exchange, request)
+            .await
+            .map_err(|error| Error { node: at.map(|node| node.name.as_str().into()), ..error })
+    }
+
+    async fn delete(&self, call: &Call, url: &Url) -> Result<Accepted, Error> {
+        // It has no body to hold back.
+        call.gate.open();
+        let exchange =
+            Exchange { expected: Expected::Nothing, ..self.bounded(call.read_by, BODY_CAP, Some(call.lane)) };
+        self.write(&exchange, || Self::request(Method::DELETE, url.clone(), call.headers.clone())).await
+    }
+
+    async fn write(&self, exchange: &Exchange<'_>, request: impl Fn() -> Request) -> Result<Accepted, Error> {
+        let (attempts, _) = self.run(exchange, request).await?;
+        Ok(Accepted { attempts })
+    }
+}

@@ -1,0 +1,105 @@
+//! An attempt to cancel or delete: carried to its end in a task of its own, and recorded there, because only the task
+//! knows the truth whoever still listens.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Bridge, Caller, check::MAX_REASON_CHARS};
+use crate::{
+    atoti::MAX_QUERY_ID_LENGTH,
+    audit::{self, Bulk},
+    status::Failure,
+};
+
+/// What an attempt is about.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) operation: &'static str,
+    /// As the caller sent it.
+    pub(super) query_id: Option<String>,
+    /// In Atoti's words.
+    pub(super) filter: Option<String>,
+    pub(super) reason: String,
+}
+
+/// What came of one that succeeded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Success {
+    /// The `CancelOutcome`, of a cancel.
+    pub(super) outcome: Option<&'static str>,
+    pub(super) attempts: u32,
+    pub(super) bulk: Option<Bulk>,
+}
+
+impl Attempt {
+    /// Does the work and records what came of it, to the end, also when the caller goes away: then `gone` is
+    /// cancelled, and the work may spare itself what only the caller wants.
+    pub(super) async fn carry<T, F>(
+        self,
+        bridge: &Bridge,
+        caller: &Arc<Caller>,
+        guard: impl Send + 'static,
+        work: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<(T, Success), Failure>> + Send,
+        T: Send + 'static,
+    {
+        let gone = CancellationToken::new();
+        // Dropped at the caller's deadline, or when it hangs up; the task goes on.
+        let _told = gone.clone().drop_guard();
+        let caller = Arc::clone(caller);
+        let task = bridge.tasks.spawn(async move {
+            let result = async { AssertUnwindSafe(work(gone.clone())).catch_unwind().await }
+                .await
+                .unwrap_or(Err(Failure::Bug));
+            let told = result.as_ref().map(|(_, success)| *success);
+            self.record(&caller, told, !gone.is_cancelled());
+            drop(guard);
+            result.map(|(done, _)| done)
+        });
+        task.await.unwrap_or(Err(Failure::Bug))
+    }
+
+    /// Writes the record.
+    pub(super) fn record(&self, caller: &Caller, result: Result<Success, &Failure>, caller_waited: bool) {
+        let (success, failure) = (result.as_ref().ok(), result.as_ref().err());
+        let error = failure.and_then(|failure| failure.atoti_error());
+        audit::Record {
+            operation: self.operation,
+            query_id: self.query_id.as_deref().map(|id| head(id, MAX_QUERY_ID_LENGTH)),
+            filter: self.filter.as_deref(),
+            reason: head(&self.reason, MAX_REASON_CHARS),
+            caller: audit::Caller {
+                peer: caller.peer.address,
+                certificate: caller.peer.name.as_deref(),
+                claimed_user: caller.claimed_user().as_deref(),
+            },
+            request_id: &caller.request_id,
+            trace_id: caller.trace_id.as_deref(),
+            outcome: success.and_then(|success| success.outcome),
+            code: failure.map_or("OK", |failure| failure.reason().code_name()),
+            error_reason: failure.map(|failure| failure.reason().as_str()),
+            http_status: error.and_then(|error| error.http_status),
+            attempts: success
+                .map_or_else(|| error.map_or(0, |error| error.attempts), |success| success.attempts),
+            request_sent: success.is_some() || error.is_some_and(|error| error.request_sent),
+            bulk: success.and_then(|success| success.bulk),
+            caller_waited,
+        }
+        .write();
+    }
+
+    /// Records a refusal, and hands it on.
+    pub(super) fn refused(&self, caller: &Caller, failure: Failure) -> Failure {
+        self.record(caller, Err(&failure), true);
+        failure
+    }
+}
+
+/// The first characters of a text that may be of any length.
+fn head(text: &str, chars: usize) -> &str {
+    text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
+}

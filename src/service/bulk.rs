@@ -1,0 +1,275 @@
+//! CancelQueries: everything that matches, each once, and what became of each.
+//!
+//! ```text
+//! validate ─► admit ─► find all matches ─► more than the fuse? ─► stop them, some at a time ─► one answer for each
+//! ```
+//!
+//! All from finding on runs in a task of its own. When the caller goes away, nothing further is begun; what has been
+//! sent is carried to its end, and recorded.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::{sync::mpsc, time::sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Bridge, Caller,
+    attempt::{Attempt, Success},
+    check::Check,
+    log,
+    pages::{self, Position},
+    stop::{Stop, Stopped},
+    stream::{Answers, Step, answers},
+};
+use crate::{
+    atoti::{Filter, Lane, Query, QueryId, QueryStatus},
+    audit::Bulk,
+    proto::queryhistory::{CancelOutcome, CancelQueriesRequest, CancelQueriesResponse},
+    status::{Failure, Reason, Subject},
+};
+
+const DEFAULT_FUSE: usize = 100;
+const LARGEST_FUSE: usize = 10_000;
+/// Queries read at once while matches are looked for.
+const PAGE: u32 = 500;
+/// Queries stopped at once: enough to be fast, few enough to leave turns at Atoti to others.
+const AT_ONCE: usize = 16;
+/// The same where each is waited for, which is mostly sleeping.
+const AT_ONCE_WAITING: usize = 48;
+/// Answers that wait for a slow caller; then the next query waits too.
+const ANSWERS_AHEAD: usize = 16;
+
+/// A valid request.
+#[derive(Clone, Debug)]
+struct Command {
+    filter: Filter,
+    fuse: usize,
+    wait: Duration,
+    validate_only: bool,
+    reason: String,
+}
+
+/// One bulk cancel at work.
+struct Work {
+    bridge: Arc<Bridge>,
+    caller: Arc<Caller>,
+    command: Command,
+    answers: mpsc::Sender<Step<CancelQueriesResponse>>,
+    /// The caller no longer waits.
+    gone: CancellationToken,
+}
+
+pub(super) fn serve(
+    bridge: &Arc<Bridge>,
+    caller: &Arc<Caller>,
+    request: CancelQueriesRequest,
+) -> Result<Answers<CancelQueriesResponse>, Failure> {
+    let reason = request.reason.clone();
+    let checked = check(request, caller, Timestamp::now());
+    let filter = checked.as_ref().ok().map(|command| command.filter.parameters());
+    let attempt = Attempt { operation: "CancelQueries", query_id: None, filter, reason };
+    let admitted = checked.and_then(|command| Ok((command, bridge.admit(caller, Lane::Cancels)?)));
+    let (command, admission) = admitted.map_err(|failure| attempt.refused(caller, failure))?;
+
+    let (sender, steps) = mpsc::channel(ANSWERS_AHEAD);
+    let gone = CancellationToken::new();
+    let told = gone.clone().drop_guard();
+    let work = Work {
+        bridge: Arc::clone(bridge),
+        caller: Arc::clone(caller),
+        command,
+        answers: sender.clone(),
+        gone: gone.clone(),
+    };
+    let caller = Arc::clone(caller);
+    bridge.tasks.spawn({
+        let caller = Arc::clone(&caller);
+        async move {
+            let mut count = Bulk { validate_only: work.command.validate_only, ..Bulk::default() };
+            let done = AssertUnwindSafe(work.run(&mut count)).catch_unwind().await;
+            let result = done.unwrap_or(Err(Failure::Bug));
+            let success = Success { bulk: Some(count), ..Success::default() };
+            attempt.record(&caller, result.as_ref().map(|()| success), !gone.is_cancelled());
+            // Nobody may be there to hear it.
+            let _ = sender.send(Step::End(result.map_err(Arc::new))).await;
+            drop(admission);
+        }
+    });
+    let at_work = caller.peer.at_work.token();
+    Ok(answers(steps, caller, (told, at_work)))
+}
+
+fn check(request: CancelQueriesRequest, caller: &Caller, now: Timestamp) -> Result<Command, Failure> {
+    let mut check = Check::default();
+    let filter = check.filter(request.filter.as_ref());
+    let wait = check.wait(request.wait);
+    let age = request.min_running_time;
+    let age = check.duration("min_running_time", Reason::InvalidMinRunningTime, age);
+    let fuse = match usize::try_from(request.max_cancellations) {
+        Ok(0) => Some(DEFAULT_FUSE),
+        Ok(fuse @ 1..=LARGEST_FUSE) => Some(fuse),
+        _ => check.refuse("max_cancellations", Reason::InvalidMaxCancellations),
+    };
+    check.reason(&request.reason);
+    let filter = filter.zip(age).and_then(|(filter, age)| {
+        let Some(filter) = of_running(filter) else {
+            return check.refuse("filter.statuses", Reason::InvalidFilter);
+        };
+        if filter.is_of_running_alone() && age.is_zero() {
+            return check.refuse("filter", Reason::EmptyFilter);
+        }
+        Some(older_than(filter, age, now))
+    });
+    let command = filter.zip(fuse).zip(wait).map(|((filter, fuse), wait)| Command {
+        filter,
+        fuse,
+        wait,
+        validate_only: request.validate_only,
+        reason: request.reason,
+    });
+    check.done(&caller.violations, command)
+}
+
+/// Only what runs can be stopped.
+fn of_running(filter: Filter) -> Option<Filter> {
+    let statuses = vec![QueryStatus::Running];
+    let fits = filter.statuses.is_empty() || filter.statuses == statuses;
+    fits.then_some(Filter { statuses, ..filter })
+}
+
+/// Only what started long enough ago. No query is older than the calendar.
+fn older_than(filter: Filter, age: Duration, now: Timestamp) -> Filter {
+    if age.is_zero() {
+        return filter;
+    }
+    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    let latest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+    Filter { started_before: filter.started_before.into_iter().chain([latest]).min(), ..filter }
+}
+
+impl Work {
+    async fn run(&self, count: &mut Bulk) -> Result<(), Failure> {
+        let matches = self.find(count).await?;
+        let width = if self.command.wait.is_zero() { AT_ONCE } else { AT_ONCE_WAITING };
+        let mut stopping = stream::iter(matches)
+            // Before the next is begun, not while one is at work.
+            .take_until(Box::pin(self.no_more()))
+            .map(|query| self.stop(query))
+            .buffer_unordered(width);
+        while let Some(answer) = stopping.next().await {
+            count.attempted += 1;
+            count.failed += u64::from(answer.error.is_some());
+            // A caller that has gone hears nothing; what has been begun goes on.
+            let _ = self.answers.send(Step::Answer(answer)).await;
+        }
+        drop(stopping);
+        if count.attempted < count.matches && !self.command.validate_only {
+            return Err(if self.bridge.draining.is_cancelled() {
+                Failure::Draining
+            } else {
+                Failure::DeadlineOver
+            });
+        }
+        Ok(())
+    }
+
+    /// Everything that matches now, each once. A dry run tells it right away, and keeps nothing.
+    async fn find(&self, count: &mut Bulk) -> Result<Vec<Query>, Failure> {
+        let Command { filter, fuse, validate_only, .. } = &self.command;
+        let (mut known, mut matches) = (HashSet::new(), Vec::new());
+        let mut position = Position::default();
+        loop {
+            let call = self.caller.piece(Lane::Cancels);
+            let page = pages::read(&self.bridge.atoti, &call, filter, &position, PAGE, usize::MAX).await?;
+            for query in page.queries {
+                // Never on the word of a list alone.
+                if !filter.admits(&query) || !known.insert(query.id.clone()) {
+                    continue;
+                }
+                count.matches += 1;
+                if !validate_only {
+                    matches.push(query);
+                } else if self.answers.send(Step::Answer(answer(query))).await.is_err() {
+                    return Ok(Vec::new());
+                }
+            }
+            if !validate_only && matches.len() > *fuse {
+                let told = u64::try_from(page.total).unwrap_or_default();
+                return Err(Failure::TooManyMatches { matches: told.max(count.matches), most: *fuse });
+            }
+            match page.next {
+                Some(next) => position = next,
+                None => return Ok(matches),
+            }
+        }
+    }
+
+    async fn no_more(&self) {
+        let deadline = async {
+            match self.caller.end_by {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.gone.cancelled() => {}
+            () = deadline => {}
+        }
+    }
+
+    async fn stop(&self, query: Query) -> CancelQueriesResponse {
+        let Some(id) = QueryId::parse(&query.id) else {
+            // Atoti's own id, and nothing that could be put into a URL.
+            let failure = Failure::Bug;
+            return CancelQueriesResponse {
+                error: Some(failure.to_message(self.subject(""))),
+                ..answer(query)
+            };
+        };
+        let attempt = Attempt {
+            operation: "CancelQueries",
+            query_id: Some(query.id.clone()),
+            filter: Some(self.command.filter.parameters()),
+            reason: self.command.reason.clone(),
+        };
+        let stop = Stop {
+            id,
+            wait: self.command.wait,
+            // What ended by itself before its turn came needs no stopping.
+            allow_finished: true,
+            at: self.bridge.atoti.node(&query.node_name),
+        };
+        let call = self.caller.piece(Lane::Cancels);
+        let result = stop.carry_out(&self.bridge.atoti, &call, &self.gone).await;
+        let told = result.as_ref().map(|stopped| Success {
+            outcome: Some(stopped.outcome.as_str_name()),
+            attempts: stopped.attempts,
+            bulk: None,
+        });
+        attempt.record(&self.caller, told, !self.gone.is_cancelled());
+        match result {
+            Ok(Stopped { outcome, query: read, .. }) => {
+                CancelQueriesResponse { outcome: outcome.into(), ..answer(read.unwrap_or(query)) }
+            }
+            Err(failure) => {
+                log(&failure, &self.caller.request_id);
+                let error = failure.to_message(self.subject(&query.id));
+                CancelQueriesResponse { error: Some(error), ..answer(query) }
+            }
+        }
+    }
+
+    fn subject<'a>(&'a self, query_id: &'a str) -> Subject<'a> {
+        Subject { request_id: &self.caller.request_id, query_id: Some(query_id) }
+    }
+}
+
+fn answer(query: Query) -> CancelQueriesResponse {
+    CancelQueriesResponse {
+        query: Some(query.into()),
+        outcome: CancelOutcome::Unspecified.into(),
+        error: None,
+    }
+}
