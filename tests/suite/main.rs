@@ -25,3 +25,4 @@ mod probes;
 mod process;
 mod simulator;
 mod status_table;
+mod watch;

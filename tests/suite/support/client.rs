@@ -13,7 +13,7 @@ use tokio::{
 };
 use tonic_types::pb;
 
-use super::within;
+use super::{stream::Stream, within};
 
 const GET_QUERY: &str = "/atoti.queryhistory.v1.QueryHistoryService/GetQuery";
 const CANCEL_QUERY: &str = "/atoti.queryhistory.v1.QueryHistoryService/CancelQuery";
@@ -167,6 +167,27 @@ impl Client {
         within("an answer", Reply::read(response)).await
     }
 
+    /// One call of a method of the service, by the method's name.
+    pub async fn method(
+        &self,
+        name: &str,
+        request: &impl Message,
+        headers: &[(&'static str, &str)],
+    ) -> Reply {
+        self.call(&path(name), &request.encode_to_vec(), headers).await
+    }
+
+    /// Starts a call of a streaming method, by the method's name.
+    pub async fn stream<M: Message + Default>(
+        &self,
+        name: &str,
+        request: &impl Message,
+        headers: &[(&'static str, &str)],
+    ) -> Stream<M> {
+        let (response, _) = self.start(&path(name), &request.encode_to_vec(), headers).await;
+        Stream::new(response)
+    }
+
     /// One unary call.
     pub async fn call(&self, path: &str, message: &[u8], headers: &[(&'static str, &str)]) -> Reply {
         within("an answer", async {
@@ -187,6 +208,10 @@ impl Client {
         stream.send_data(frame(message), true).expect("sent");
         (response, stream)
     }
+}
+
+fn path(method: &str) -> String {
+    format!("/atoti.queryhistory.v1.QueryHistoryService/{method}")
 }
 
 fn head(path: &str, headers: &[(&'static str, &str)]) -> Request<()> {
@@ -252,6 +277,17 @@ impl Reply {
     /// A trailer.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.trailers.get(name).map(|value| value.to_str().expect("ASCII"))
+    }
+
+    /// The messages of a stream, however it ended.
+    pub fn messages<M: Message + Default>(&self) -> Vec<M> {
+        let (mut rest, mut messages) = (&self.body[..], Vec::new());
+        while let Some((prefix, more)) = rest.split_first_chunk::<5>() {
+            let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+            messages.push(M::decode(&more[..length]).expect("the message promised"));
+            rest = &more[length..];
+        }
+        messages
     }
 
     /// The message of a success.

@@ -6,6 +6,8 @@ pub mod certs;
 pub mod client;
 pub mod frames;
 pub mod http;
+pub mod messages;
+pub mod stream;
 pub mod upstream;
 
 use std::{future::Future, time::Duration};
