@@ -49,6 +49,8 @@ pub enum Failure {
     QueryPlanDisabled,
     /// The deadline of a stream was over; whether Atoti was asked to do anything is known only from what it told.
     DeadlineOver,
+    /// The caller of a stream went away. Nobody is told; it is for the record.
+    CallerGone,
     /// The request breaks rules: at least one.
     Invalid(Vec<Violation>),
     /// The caller's certificate is good, but its name is not among those that may call.
@@ -106,6 +108,7 @@ impl Failure {
             Self::TooManyMatches { .. } => Reason::TooManyMatches,
             Self::QueryPlanDisabled => Reason::QueryPlanDisabled,
             Self::DeadlineOver => Reason::DeadlineOver,
+            Self::CallerGone => Reason::CallerGone,
             Self::Invalid(violations) => violations.first().map_or(Reason::BridgeBug, |first| first.reason),
             Self::CallerNotAllowed => Reason::CallerNotAllowed,
             Self::UnknownMethod => Reason::UnknownMethod,
@@ -133,6 +136,7 @@ impl Failure {
             Self::TooManyMatches { .. }
             | Self::QueryPlanDisabled
             | Self::DeadlineOver
+            | Self::CallerGone
             | Self::Invalid(_)
             | Self::CallerNotAllowed
             | Self::UnknownMethod
@@ -203,7 +207,7 @@ impl Failure {
     fn metadata(&self, reason: Reason, subject: Subject<'_>) -> HashMap<String, String> {
         let error = self.atoti_error();
         let request_sent = match self {
-            Self::DeadlineAfterSend | Self::DeadlineOver => true,
+            Self::DeadlineAfterSend | Self::DeadlineOver | Self::CallerGone => true,
             _ => error.is_some_and(|error| error.request_sent),
         };
         let mut metadata = HashMap::new();

@@ -30,7 +30,6 @@ pub(super) struct Success {
     /// The `CancelOutcome`, of a cancel.
     pub(super) outcome: Option<&'static str>,
     pub(super) attempts: u32,
-    pub(super) bulk: Option<Bulk>,
 }
 
 impl Attempt {
@@ -56,7 +55,7 @@ impl Attempt {
                 .await
                 .unwrap_or(Err(Failure::Bug));
             let told = result.as_ref().map(|(_, success)| *success);
-            self.record(&caller, told, !gone.is_cancelled());
+            self.record(&caller, told, None, !gone.is_cancelled());
             drop(guard);
             result.map(|(done, _)| done)
         });
@@ -64,7 +63,13 @@ impl Attempt {
     }
 
     /// Writes the record.
-    pub(super) fn record(&self, caller: &Caller, result: Result<Success, &Failure>, caller_waited: bool) {
+    pub(super) fn record(
+        &self,
+        caller: &Caller,
+        result: Result<Success, &Failure>,
+        bulk: Option<Bulk>,
+        caller_waited: bool,
+    ) {
         let (success, failure) = (result.as_ref().ok(), result.as_ref().err());
         let error = failure.and_then(|failure| failure.atoti_error());
         audit::Record {
@@ -86,7 +91,7 @@ impl Attempt {
             attempts: success
                 .map_or_else(|| error.map_or(0, |error| error.attempts), |success| success.attempts),
             request_sent: success.is_some() || error.is_some_and(|error| error.request_sent),
-            bulk: success.and_then(|success| success.bulk),
+            bulk,
             caller_waited,
         }
         .write();
@@ -94,7 +99,7 @@ impl Attempt {
 
     /// Records a refusal, and hands it on.
     pub(super) fn refused(&self, caller: &Caller, failure: Failure) -> Failure {
-        self.record(caller, Err(&failure), true);
+        self.record(caller, Err(&failure), None, true);
         failure
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     atoti::{Filter, Lane, Query, QueryId, QueryStatus},
     audit::Bulk,
     proto::queryhistory::{CancelOutcome, CancelQueriesRequest, CancelQueriesResponse},
-    status::{Failure, Reason, Subject},
+    status::{Failure, Reason, Subject, Violation},
 };
 
 const DEFAULT_FUSE: usize = 100;
@@ -90,8 +90,8 @@ pub(super) fn serve(
             let mut count = Bulk { validate_only: work.command.validate_only, ..Bulk::default() };
             let done = AssertUnwindSafe(work.run(&mut count)).catch_unwind().await;
             let result = done.unwrap_or(Err(Failure::Bug));
-            let success = Success { bulk: Some(count), ..Success::default() };
-            attempt.record(&caller, result.as_ref().map(|()| success), !gone.is_cancelled());
+            let told = result.as_ref().map(|()| Success::default());
+            attempt.record(&caller, told, Some(count), !gone.is_cancelled());
             // Nobody may be there to hear it.
             let _ = sender.send(Step::End(result.map_err(Arc::new))).await;
             drop(admission);
@@ -166,11 +166,7 @@ impl Work {
         }
         drop(stopping);
         if count.attempted < count.matches && !self.command.validate_only {
-            return Err(if self.bridge.draining.is_cancelled() {
-                Failure::Draining
-            } else {
-                Failure::DeadlineOver
-            });
+            return Err(if self.gone.is_cancelled() { Failure::CallerGone } else { Failure::DeadlineOver });
         }
         Ok(())
     }
@@ -222,7 +218,8 @@ impl Work {
     async fn stop(&self, query: Query) -> CancelQueriesResponse {
         let Some(id) = QueryId::parse(&query.id) else {
             // Atoti's own id, and nothing that could be put into a URL.
-            let failure = Failure::Bug;
+            let violation = Violation { field: "query_id", reason: Reason::InvalidQueryId };
+            let failure = Failure::Invalid(vec![violation]);
             return CancelQueriesResponse {
                 error: Some(failure.to_message(self.subject(""))),
                 ..answer(query)
@@ -246,9 +243,8 @@ impl Work {
         let told = result.as_ref().map(|stopped| Success {
             outcome: Some(stopped.outcome.as_str_name()),
             attempts: stopped.attempts,
-            bulk: None,
         });
-        attempt.record(&self.caller, told, !self.gone.is_cancelled());
+        attempt.record(&self.caller, told, None, !self.gone.is_cancelled());
         match result {
             Ok(Stopped { outcome, query: read, .. }) => {
                 CancelQueriesResponse { outcome: outcome.into(), ..answer(read.unwrap_or(query)) }

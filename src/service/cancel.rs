@@ -48,7 +48,7 @@ pub(super) async fn one(
     let work = move |gone: CancellationToken| async move {
         let stopped = stop.carry_out(&atoti, &call, &gone).await?;
         let outcome = Some(stopped.outcome.as_str_name());
-        let success = Success { outcome, attempts: stopped.attempts, bulk: None };
+        let success = Success { outcome, attempts: stopped.attempts };
         Ok((stopped, success))
     };
     let Stopped { outcome, query, .. } = attempt.carry(bridge, caller, admission, work).await?;
@@ -86,7 +86,7 @@ pub(super) async fn all(
         let attempts = everywhere(&atoti, &call).await?;
         let response = wait_for_quiet(&atoti, &call, wait, &gone).await;
         let outcome = Some(response.outcome().as_str_name());
-        Ok((response, Success { outcome, attempts, bulk: None }))
+        Ok((response, Success { outcome, attempts }))
     };
     attempt.carry(bridge, caller, admission, work).await
 }

@@ -249,6 +249,9 @@ reasons! {
     /// The deadline of a stream was over on the way.
     DeadlineOver = "DEADLINE_OVER", DeadlineExceeded, true,
         "the deadline was over before the stream came to its end; what it has told is true";
+    /// The caller of a bulk cancel went away on the way.
+    CallerGone = "CALLER_GONE", Cancelled, true,
+        "the caller went away; no further query was stopped";
 
     // The bridge.
     /// The caller's certificate names nobody who may call.

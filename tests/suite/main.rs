@@ -8,6 +8,7 @@
 mod support;
 
 mod audit;
+mod bulk;
 mod calls;
 mod cancel;
 mod certificates;
