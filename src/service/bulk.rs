@@ -11,7 +11,10 @@ use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Durati
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -166,7 +169,8 @@ impl Work {
         }
         drop(stopping);
         if count.attempted < count.matches && !self.command.validate_only {
-            return Err(if self.gone.is_cancelled() { Failure::CallerGone } else { Failure::DeadlineOver });
+            let in_time = self.caller.end_by.is_none_or(|end| Instant::now() < end);
+            return Err(if in_time { Failure::CallerGone } else { Failure::DeadlineOver });
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 mod support;
 
 mod audit;
+mod bodies;
 mod bulk;
 mod calls;
 mod cancel;
@@ -21,6 +22,7 @@ mod house;
 mod ids;
 mod limits;
 mod metadata;
+mod nodes;
 mod own_failures;
 mod probes;
 mod process;
