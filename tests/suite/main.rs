@@ -26,6 +26,7 @@ mod nodes;
 mod own_failures;
 mod probes;
 mod process;
+mod scale;
 mod simulator;
 mod status_table;
 mod watch;
