@@ -157,6 +157,7 @@ impl Atoti {
             bounds: Bounds { begin_by: by, end_by: by, per_attempt: self.timeout },
             body_cap,
             gate: None,
+            once: false,
             lane,
         }
     }

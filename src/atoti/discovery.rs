@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 use tokio::time::Instant;
 
 use super::{
@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(15);
 pub(super) struct Installed(ArcSwapOption<(Instant, Discovery)>);
 
 impl Atoti {
-    /// The discovery document, asked for now. It is public: no credentials are needed. Nothing, when what came is
+    /// The discovery document, asked for now. It is public: no credentials go along. Nothing, when what came is
     /// something else.
     ///
     /// # Errors
@@ -32,7 +32,8 @@ impl Atoti {
     /// Why nothing came.
     pub async fn discover(&self, headers: HeaderMap, by: Instant) -> Result<Option<Discovery>, Error> {
         let url = below(&self.base, ["versions", "rest"]);
-        let request = Self::request(Method::GET, url, headers);
+        let mut request = Self::request(Method::GET, url, headers);
+        request.headers_mut().remove(header::AUTHORIZATION);
         // One request now and then, which must not wait behind those that it tells about.
         let exchange = self.bounded(by, BODY_CAP, None);
         match exchange.attempt(&self.http.client(), &self.lanes, request).await {

@@ -30,6 +30,8 @@ pub(super) struct Exchange<'a> {
     pub(super) body_cap: usize,
     /// For writes.
     pub(super) gate: Option<&'a Gate>,
+    /// Not repeated once it may have been sent: it costs Atoti too much.
+    pub(super) once: bool,
     /// Where it waits for its turn; nowhere, if it needs none.
     pub(super) lane: Option<Lane>,
 }

@@ -24,11 +24,19 @@ pub(super) fn follow(path: &Path) -> Result<FromFiles<Nodes>, String> {
 }
 
 impl Atoti {
-    /// The node of a name, if the bridge has been told of it.
+    /// The node of a name, if the bridge has been told of it, and that it is elsewhere than the base URL.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<Node> {
         let base = self.nodes.as_ref()?.current().get(name)?.clone();
-        Some(Node { name: name.to_owned(), base })
+        (base != self.base).then(|| Node { name: name.to_owned(), base })
+    }
+
+    /// Every node that is elsewhere than the base URL.
+    #[must_use]
+    pub fn nodes_elsewhere(&self) -> Vec<Node> {
+        let mut nodes = self.nodes();
+        nodes.retain(|node| node.base != self.base);
+        nodes
     }
 
     /// Every node that the bridge has been told of, by name.

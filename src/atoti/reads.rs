@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The longest answer to a read of one query: the text of a large query fits many times over.
-const QUERY_BODY_CAP: usize = 256 * 1024;
+const QUERY_BODY_CAP: usize = 1024 * 1024;
 
 impl Atoti {
     /// Reads one query: `GET /query/{id}`.
@@ -50,6 +50,7 @@ impl Atoti {
         url.set_query(Some(&format!("timeout=PT{}.{:09}S", timeout.as_secs(), timeout.subsec_nanos())));
         let mut exchange = self.bounded(call.read_by, self.max_body, Some(call.lane));
         // The caller has said how long a query may take to execute, and that is no attempt like any other.
+        exchange.once = true;
         exchange.bounds.per_attempt = call.read_by.saturating_duration_since(Instant::now());
         let request = || Self::request(Method::GET, url.clone(), call.headers.clone());
         let (attempts, Success { http_status, body }) = self.run(&exchange, request).await?;

@@ -77,6 +77,7 @@ impl Atoti {
             bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
             body_cap: BODY_CAP,
             gate: Some(&call.gate),
+            once: false,
             lane: Some(call.lane),
         };
         let request = || {

@@ -93,7 +93,7 @@ pub(super) async fn all(
 
 /// Atoti where the bridge finds it, and each node that it has been told of: a cancel reaches one process only.
 async fn everywhere(atoti: &Atoti, call: &Call) -> Result<u32, Failure> {
-    let nodes = atoti.nodes();
+    let nodes = atoti.nodes_elsewhere();
     let places = std::iter::once(None).chain(nodes.iter().map(Some));
     let answers = join_all(places.map(|place: Option<&Node>| atoti.cancel_all(call, place))).await;
     let mut attempts = 0;

@@ -5,10 +5,12 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep},
@@ -108,7 +110,9 @@ impl Watches {
             Entry::Vacant(place) => {
                 let (sender, receiver) = watch::channel(Seen::Nothing);
                 place.insert(sender.clone());
-                tokio::spawn(poll(Arc::clone(bridge), Arc::clone(caller), id, key, sender));
+                let poller =
+                    Poller { bridge: Arc::clone(bridge), caller: Arc::clone(caller), id, key, seen: sender };
+                tokio::spawn(poller.run());
                 receiver
             }
         }
@@ -131,55 +135,67 @@ impl Watches {
 }
 
 /// Reads a query again and again, for as long as anybody follows and it runs.
-async fn poll(bridge: Arc<Bridge>, caller: Arc<Caller>, id: QueryId, key: Key, seen: watch::Sender<Seen>) {
-    let mut pause = FIRST_PAUSE;
-    let mut failing_since = None;
-    let mut before = None;
-    loop {
-        let end = match read(&bridge, &caller, &id).await {
-            Ok(query) if before.as_ref() == Some(&query) => {
-                failing_since = None;
-                None
-            }
-            Ok(query) => {
-                (failing_since, pause) = (None, FIRST_PAUSE);
-                before = Some(query.clone());
-                let query = Arc::new(query);
-                if outcome_of_ended(query.status).is_some() {
-                    Some(Ok(query))
-                } else {
-                    seen.send_replace(Seen::Query(query));
-                    None
-                }
-            }
-            Err(failure) => {
-                let since = *failing_since.get_or_insert_with(Instant::now);
-                // What may pass is borne for a while, once the query has been seen.
-                let bearable = failure.reason().retryable() && before.is_some() && since.elapsed() < PATIENCE;
-                (!bearable).then(|| Err(Arc::new(failure)))
-            }
-        };
-        if let Some(end) = end {
-            // Out first: whoever comes now looks for himself.
-            bridge.watches.leave_if(&key, || true);
-            seen.send_replace(Seen::End(end));
-            return;
-        }
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = seen.closed() => {}
-        }
-        if bridge.watches.leave_if(&key, || seen.receiver_count() == 0) {
-            return;
-        }
-        pause = LONGEST_PAUSE.min(pause * 2);
-    }
+struct Poller {
+    bridge: Arc<Bridge>,
+    /// The first to watch.
+    caller: Arc<Caller>,
+    id: QueryId,
+    key: Key,
+    seen: watch::Sender<Seen>,
 }
 
-async fn read(bridge: &Bridge, caller: &Caller, id: &QueryId) -> Result<Query, Failure> {
-    let call = caller.poll(Lane::Reads);
-    match bridge.atoti.get_query(&call, id).await {
-        Ok(query) => Ok(query),
-        Err(error) => Err(explain(&bridge.atoti, &call, error).await),
+impl Poller {
+    async fn run(self) {
+        let end = AssertUnwindSafe(self.follow()).catch_unwind().await;
+        if let Some(end) = end.unwrap_or_else(|_| Some(Err(Arc::new(Failure::Bug)))) {
+            // Out first: whoever comes now looks for himself.
+            self.bridge.watches.leave_if(&self.key, || true);
+            self.seen.send_replace(Seen::End(end));
+        }
+    }
+
+    /// Yields how it ended; nothing when nobody follows any more.
+    async fn follow(&self) -> Option<Result<Arc<Query>, Arc<Failure>>> {
+        let mut pause = FIRST_PAUSE;
+        let mut failing_since = None;
+        let mut before = None;
+        loop {
+            match self.read().await {
+                Ok(query) if before.as_ref() == Some(&query) => failing_since = None,
+                Ok(query) => {
+                    (failing_since, pause) = (None, FIRST_PAUSE);
+                    before = Some(Arc::clone(&query));
+                    if outcome_of_ended(query.status).is_some() {
+                        return Some(Ok(query));
+                    }
+                    self.seen.send_replace(Seen::Query(query));
+                }
+                Err(failure) => {
+                    let since = *failing_since.get_or_insert_with(Instant::now);
+                    // What may pass is borne for a while, once the query has been seen.
+                    let bearable =
+                        failure.reason().retryable() && before.is_some() && since.elapsed() < PATIENCE;
+                    if !bearable {
+                        return Some(Err(Arc::new(failure)));
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.seen.closed() => {}
+            }
+            if self.bridge.watches.leave_if(&self.key, || self.seen.receiver_count() == 0) {
+                return None;
+            }
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    async fn read(&self) -> Result<Arc<Query>, Failure> {
+        let call = self.caller.poll(Lane::Reads);
+        match self.bridge.atoti.get_query(&call, &self.id).await {
+            Ok(query) => Ok(Arc::new(query)),
+            Err(error) => Err(explain(&self.bridge.atoti, &call, error).await),
+        }
     }
 }

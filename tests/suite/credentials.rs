@@ -9,6 +9,7 @@ use crate::support::{
     bridge::Bridge,
     client::{Reply, cancel},
     eventually,
+    messages::{Empty, GetServerInfoResponse},
     upstream::{Answer, Upstream, answer},
     within,
 };
@@ -74,6 +75,11 @@ async fn basic_credentials_go_along_instead_of_the_callers() {
     let headers = [("authorization", "Bearer the-callers-own")];
     let reply = bridge.client().await.cancel_with(&cancel(&id), &headers).await;
     assert_eq!(reply.code(), 0);
+    // Nor with what the bridge asks about Atoti itself.
+    let info = bridge.client().await.method("GetServerInfo", &Empty {}, &headers).await;
+    assert_eq!(info.message::<GetServerInfoResponse>().credentials, 1, "those of the bridge are good");
+    let unknown = bridge.client().await.get_with("42", &headers).await;
+    assert_eq!(unknown.code(), 5);
     let said: Vec<_> = atoti.requests();
     assert!(said.iter().all(|request| request.header("authorization") != Some(b"Bearer the-callers-own")));
     assert_silent(&bridge, &[reply]);

@@ -80,16 +80,16 @@ async fn a_query_on_a_node_that_nobody_named_is_never_nothing_to_do() {
 
 #[tokio::test]
 async fn a_node_that_denies_the_query_is_not_believed_before_the_history() {
-    let (first, second) = two().await;
+    let (first, _second) = two().await;
+    let third = Simulator::start_sharing(options("node-3"), first.history()).await.expect("it starts");
     // The map is wrong: it leads to a node that does not run it.
-    let file = nodes(&[("node-2", &first.base_url())]);
+    let file = nodes(&[("node-2", &third.base_url())]);
     let bridge = bridge(&first, &file).await;
     let id = run(&first, "node-2");
     let reply = bridge.client().await.cancel(&cancel(&id)).await;
     assert_eq!((reply.code(), reply.error().reason()), (9, "QUERY_ON_OTHER_NODE"));
     assert_eq!(reply.error().metadata("attempts"), Some("2"));
     assert_eq!(first.history().get(&id).expect("known").status, Status::Running);
-    drop(second);
 }
 
 #[tokio::test]
