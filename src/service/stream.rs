@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures_util::{Stream, StreamExt as _, stream::unfold};
+use futures_util::{Stream, stream::unfold};
 use tokio::{sync::mpsc, time::sleep_until};
 use tonic::Status;
 
@@ -25,33 +25,66 @@ pub(super) fn answers<T: Send + 'static>(
     caller: Arc<Caller>,
     kept: impl Send + Sync + 'static,
 ) -> Answers<T> {
-    let next = |(mut steps, caller, kept): (mpsc::Receiver<Step<T>>, Arc<Caller>, _)| async move {
+    let next = |state| async move {
+        let (mut steps, caller, kept): (mpsc::Receiver<Step<T>>, Arc<Caller>, _) = state?;
         let step = tokio::select! {
             // Answers that are there come first, so that nothing known is kept back.
             biased;
             step = steps.recv() => step.unwrap_or_else(|| Step::End(Err(Arc::new(Failure::Bug)))),
             () = over(&caller) => Step::End(Err(Arc::new(Failure::DeadlineOver))),
         };
-        let answer = match step {
-            Step::Answer(answer) => Ok(answer),
-            Step::End(Ok(())) => return None,
-            Step::End(Err(failure)) => Err(refuse(&failure, &caller)),
-        };
-        Some((answer, (steps, caller, kept)))
+        match step {
+            Step::Answer(answer) => Some((Ok(answer), Some((steps, caller, kept)))),
+            Step::End(Ok(())) => None,
+            // Nothing comes behind an error.
+            Step::End(Err(failure)) => Some((Err(refuse(&failure, &caller)), None)),
+        }
     };
-    // Nothing is asked of a stream behind its error.
-    let mut ended = false;
-    let stream = unfold((steps, caller, kept), next).take_while(move |answer| {
-        let goes_on = !ended;
-        ended = answer.is_err();
-        std::future::ready(goes_on)
-    });
-    Box::pin(stream)
+    Box::pin(unfold(Some((steps, caller, kept)), next))
 }
 
 async fn over(caller: &Caller) {
     match caller.end_by {
         Some(end) => sleep_until(end).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::StreamExt as _;
+    use http::HeaderMap;
+    use tonic::Code;
+
+    use super::*;
+
+    fn caller() -> Arc<Caller> {
+        Arc::new(Caller::read(&HeaderMap::new(), Arc::default(), Duration::from_secs(30)))
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_off_is_no_success() {
+        let (sender, steps) = mpsc::channel(2);
+        let stream = answers::<u8>(steps, caller(), ());
+        sender.try_send(Step::Answer(1)).expect("room");
+        drop(sender);
+        let codes: Vec<_> = stream.map(|answer| answer.map_err(|status| status.code())).collect().await;
+        assert_eq!(codes, [Ok(1), Err(Code::Internal)]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_as_its_task_says() {
+        for (end, codes) in
+            [(Ok(()), vec![Ok(1)]), (Err(Arc::new(Failure::Draining)), vec![Ok(1), Err(Code::Unavailable)])]
+        {
+            let (sender, steps) = mpsc::channel(3);
+            sender.try_send(Step::Answer(1)).expect("room");
+            sender.try_send(Step::End(end)).expect("room");
+            let stream = answers::<u8>(steps, caller(), ());
+            let told: Vec<_> = stream.map(|answer| answer.map_err(|status| status.code())).collect().await;
+            assert_eq!(told, codes);
+        }
     }
 }

@@ -382,11 +382,19 @@ async fn a_deadline_on_the_way_ends_it_and_does_not_look_like_success() {
 #[tokio::test]
 async fn it_may_take_longer_than_the_longest_deadline_of_a_unary_call() {
     let atoti = atoti().await;
-    let ada = run(&atoti, "ada", 60);
+    let ada = run(&atoti, "ada", 160);
     atoti.inject(Fault::delay(Duration::from_millis(300)).on("PATCH", "/query/"));
     let bridge =
         Bridge::start_with(&atoti.base_url(), &["--max-deadline=700ms", "--max-connection-age=300ms"]).await;
-    let (answers, end) = all(&bridge.client().await, &of_ada()).await;
+    let started = std::time::Instant::now();
+    let request = CancelQueriesRequest { max_cancellations: 200, ..of_ada() };
+    let (answers, end) = all(&bridge.client().await, &request).await;
+    // Age, longest deadline, and a second for the last bytes.
+    assert!(
+        started.elapsed() > Duration::from_millis(2100),
+        "{:?}: it was not put to the test",
+        started.elapsed()
+    );
     assert_eq!((end.code(), ids(&answers)), (0, ada), "nor is it cut with its old connection");
 }
 
