@@ -2,9 +2,6 @@
 //!
 //! Lints are relaxed here and nowhere else: nobody reads generated code for its style.
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
-
 /// Package `atoti.queryhistory.v1`.
 pub mod queryhistory {
     #![allow(
@@ -26,7 +23,11 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 /// # Panics
 ///
 /// When a descriptor set that was compiled in cannot be read.
+#[cfg(feature = "bridge")]
 pub fn methods() -> impl Iterator<Item = String> {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
     const SETS: [&[u8]; 4] = [
         FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -46,6 +47,7 @@ pub fn methods() -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "bridge")]
     #[test]
     fn methods_are_those_of_all_services() {
         let methods: Vec<_> = super::methods().collect();

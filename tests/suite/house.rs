@@ -8,6 +8,7 @@ use std::{
 /// The rooms, each with those of ours it may import. `crate::` paths of files below count as their room's.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proto", &[]),
+    ("client", &["proto"]),
     ("files", &[]),
     ("tls", &["files"]),
     ("config", &["files", "tls"]),
