@@ -8,6 +8,8 @@
 CARGO_DENY_VERSION=0.20.2
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.4
+MAVEN_VERSION=3.9.16
+MAVEN_SHA512=831a8591fe20c8243b1dbe7d71e3244f31d1665b0804b2e825e38cbbe5ce0cafb8338851f90780735568773e0a6cd07bbec107cda0b896b008b861075358b6f6
 
 TOOLS="${ATOTI_BRIDGE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/atoti-grpc-bridge/tools}"
 mkdir -p "$TOOLS"
@@ -52,10 +54,25 @@ need_python() {
   venv="$TOOLS/python-$(cksum <"$requirements" | cut -d' ' -f1)"
   PYTHON="$venv/bin/python"
   if [ ! -e "$venv/complete" ]; then
-    require python3 "install Python 3.9 or later, with its venv module"
+    require python3 "install Python 3.11 or later, with its venv module"
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$PYTHON" -m pip install --quiet --requirement "$requirements"
     touch "$venv/complete"
+  fi
+}
+
+# Maven: distributions have it too old for today's plugins.
+need_maven() {
+  local name="apache-maven-$MAVEN_VERSION" unpacked
+  MVN="$TOOLS/$name/bin/mvn"
+  if [ ! -x "$MVN" ]; then
+    unpacked="$(mktemp -d)"
+    curl --silent --show-error --fail --location --output "$unpacked/maven.tar.gz" \
+      "https://repo.maven.apache.org/maven2/org/apache/maven/apache-maven/$MAVEN_VERSION/$name-bin.tar.gz"
+    printf '%s  %s\n' "$MAVEN_SHA512" "$unpacked/maven.tar.gz" | sha512sum --check --quiet
+    tar --extract --gzip --file "$unpacked/maven.tar.gz" --directory "$unpacked"
+    mv "$unpacked/$name" "$TOOLS"
+    rm -r "$unpacked"
   fi
 }
