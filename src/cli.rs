@@ -1,7 +1,9 @@
 //! The commands: what a person types, and what the process exits with.
 
+mod authorization;
 mod check;
 mod demo;
+mod endpoint;
 mod healthcheck;
 mod serve;
 mod signal;

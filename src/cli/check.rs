@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use self::verdict::{Answer, Tried};
-use super::Output;
+use super::{Output, authorization};
 use crate::{
     atoti::Atoti,
-    config::{self, Config, Credentials, Settings},
+    config::{Config, Credentials, Settings},
     files, telemetry,
 };
 
@@ -58,25 +58,11 @@ impl Check {
             if self.settings.upstream.credentials != "forward" {
                 return Err("Atoti gets the bridge's own credentials: leave the file out".to_owned());
             }
-            authorization(&files::read(path)?)
+            authorization::read(&files::read(path)?)
         };
         let fault = |mend| format!("--authorization-file = {:?}: {mend}", path.display().to_string());
         read().map(Some).map_err(fault)
     }
-}
-
-/// Reads a whole `authorization`; what it should be and never what it is, when it is none.
-fn authorization(content: &[u8]) -> Result<HeaderValue, String> {
-    const MEND: &str = "write the whole value of an authorization header into it, such as Basic dXNlcjp1c2Vy";
-
-    let line = config::one_line(content)?;
-    let scheme = line.split_once(' ').map(|(scheme, _)| scheme).unwrap_or_default();
-    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        return Err(MEND.to_owned());
-    }
-    let mut value = HeaderValue::from_str(line).map_err(|_| MEND.to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 pub(super) async fn run(check: Check, valid: Valid) -> Result<(), String> {
@@ -127,23 +113,4 @@ fn lines(answer: &Answer) -> String {
     };
     let mend = answer.mend.as_ref().map(|mend| format!("          to mend: {mend}\n")).unwrap_or_default();
     format!("  {verdict:<6}  {} {}\n{mend}", answer.question.text(), answer.detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_authorization_is_a_scheme_and_more_on_one_line_and_is_never_quoted() {
-        for good in ["Basic czNjcmV0\r\n", "Bearer a.b.c", "Jwt a.b.c\n"] {
-            let value = authorization(good.as_bytes()).expect(good);
-            assert_eq!(value.as_bytes(), good.trim_end().as_bytes());
-            assert!(value.is_sensitive());
-        }
-        for bad in ["", "s3cret", "ada:s3cret x", "authorization: Basic s3cret", "Basic s3cret\nx", " s3cret"]
-        {
-            let told = authorization(bad.as_bytes()).expect_err(bad);
-            assert!(!told.contains("s3cret"), "{told}");
-        }
-    }
 }
