@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod endpoint;
 mod healthcheck;
+mod query;
 mod serve;
 mod signal;
 mod simulate;
@@ -13,13 +14,15 @@ mod upkeep;
 use std::{
     fmt::Display,
     future::Future,
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
-use self::{check::Check, demo::Demo, healthcheck::Healthcheck, simulate::Simulate};
+use self::{check::Check, demo::Demo, healthcheck::Healthcheck, query::Query, simulate::Simulate};
 use crate::config::{Config, Settings};
 
 /// Wrong usage: `EX_USAGE` of BSD's sysexits.
@@ -50,8 +53,17 @@ enum Command {
     /// Prints what grpc.health.v1 says: SERVING, NOT_SERVING or SERVICE_UNKNOWN. Exit codes: 0 SERVING, 1 anything
     /// else, 64 wrong usage.
     Healthcheck(Box<Healthcheck>),
+    /// Inspect, watch, stop and delete queries through a running bridge
+    Query(Box<Query>),
     /// Run the simulated Atoti Server alone, to test other clients against
     Simulate(Box<Simulate>),
+    /// Print what makes a shell complete these commands
+    ///
+    /// For bash: atoti-grpc-bridge completions bash > ~/.local/share/bash-completion/completions/atoti-grpc-bridge
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// How a command tells what it found.
@@ -65,7 +77,7 @@ enum Output {
 
 /// Parses the command line and runs the command.
 ///
-/// Exit codes: 0 done, 1 failed, 64 wrong usage or settings.
+/// Exit codes: 0 done, 1 failed, 64 wrong usage or settings. `query` has more of them, see its help.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -87,6 +99,8 @@ pub fn run() -> ExitCode {
             Ok(endpoint) => block_on(healthcheck::run(*flags, endpoint)),
             Err(fault) => refuse(&[fault]),
         },
+        Command::Query(query) => in_runtime(query::run(*query)).unwrap_or_else(|message| fail(&message)),
+        Command::Completions { shell } => completions(shell),
         Command::Simulate(flags) => match flags.options() {
             Ok(options) => block_on(simulate::run(*flags, options)),
             Err(fault) => refuse(&[fault]),
@@ -114,14 +128,29 @@ fn refuse(faults: &[impl Display]) -> ExitCode {
 }
 
 fn block_on(command: impl Future<Output = Result<(), String>>) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start: {error}")),
-    };
+    let done = in_runtime(command).and_then(|done| done);
+    done.map_or_else(|message| fail(&message), |()| ExitCode::SUCCESS)
+}
+
+fn in_runtime<T>(command: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start: {error}"))?;
     let done = runtime.block_on(command);
     // What the drain has given up on is not waited for again.
     runtime.shutdown_background();
-    done.map_or_else(|message| fail(&message), |()| ExitCode::SUCCESS)
+    Ok(done)
+}
+
+fn completions(shell: Shell) -> ExitCode {
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    match std::io::stdout().write_all(&script) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(&format!("cannot print: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn fail(message: &str) -> ExitCode {

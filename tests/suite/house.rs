@@ -19,7 +19,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["audit", "config"]),
     ("service", &["atoti", "audit", "config", "proto", "status"]),
     ("server", &["config", "files", "proto", "service", "status", "telemetry", "tls"]),
-    ("cli", &["atoti", "config", "files", "proto", "server", "service", "simulator", "telemetry", "tls"]),
+    (
+        "cli",
+        &[
+            "atoti",
+            "config",
+            "files",
+            "proto",
+            "server",
+            "service",
+            "simulator",
+            "status",
+            "telemetry",
+            "tls",
+        ],
+    ),
 ];
 
 fn sources(below: &Path, found: &mut Vec<PathBuf>) {

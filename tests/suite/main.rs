@@ -26,6 +26,8 @@ mod nodes;
 mod own_failures;
 mod probes;
 mod process;
+mod query_commands;
+mod query_terminal;
 mod scale;
 mod simulator;
 mod status_table;

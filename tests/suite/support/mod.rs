@@ -7,6 +7,7 @@ pub mod client;
 pub mod frames;
 pub mod http;
 pub mod messages;
+pub mod query;
 pub mod stream;
 pub mod upstream;
 
