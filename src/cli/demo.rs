@@ -133,7 +133,14 @@ fn status(simulator: &Simulator, id: &str) -> &'static str {
 
 fn introduce(address: SocketAddr, id: Option<&str>) {
     let service = METHOD.split('/').next().unwrap_or_default();
-    println!("Your turn, in another terminal, with https://github.com/fullstorydev/grpcurl:");
+    // As it was started, so that the lines can be pasted.
+    let program = std::env::args().next().unwrap_or_else(|| "atoti-grpc-bridge".to_owned());
+    println!(
+        "Your turn, in another terminal. With this program alone:\n\n  # What runs, the longest first, until q is pressed\n  \
+         {program} query list --follow --address {address}\n\n  # What has run for longer than a second: shows it, asks, \
+         and sees each one stop\n  {program} query cancel-many --older-than 1s --wait 5s --address {address}\n\n\
+         With https://github.com/fullstorydev/grpcurl, or any other client of gRPC:"
+    );
     if let Some(id) = id {
         println!(
             "\n  # Stop one and see it stop\n  {}",
