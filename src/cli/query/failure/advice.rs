@@ -54,12 +54,17 @@ pub(super) fn on(refusal: &Refusal) -> String {
             "give credentials that Atoti accepts with --authorization-file; query info tells what it thinks of them"
         }
         Code::PermissionDenied => "give the credentials of somebody who may, with --authorization-file",
-        Code::DeadlineExceeded if refusal.metadata("requestSent") == Some("true") => {
-            "Atoti may act all the same: look with query get before repeating"
+        Code::DeadlineExceeded if refusal.metadata("requestSent") == Some("false") => {
+            "allow more with --timeout"
         }
-        Code::DeadlineExceeded => "allow more with --timeout",
+        // What is not said is taken for the worse.
+        Code::DeadlineExceeded => {
+            "allow more with --timeout; what was to be stopped may stop all the same: look with query get or list"
+        }
         // It did not get to the bridge, or not back.
-        Code::Unavailable if refusal.reason().is_empty() => UNREACHABLE,
+        Code::Unavailable if refusal.reason().is_empty() => {
+            return format!("{UNREACHABLE}; what was to be stopped may stop all the same");
+        }
         // What answers is no bridge.
         Code::Unimplemented | Code::Unknown | Code::Internal if refusal.reason().is_empty() => {
             "is it the bridge that answers there? --address says where it is"
