@@ -27,18 +27,19 @@ import (
 )
 
 func main() {
-	address, usernames := "127.0.0.1:50051", []string(nil)
-	if len(os.Args) > 1 {
-		address, usernames = os.Args[1], os.Args[2:]
+	arguments := os.Args[1:]
+	if len(arguments) == 0 {
+		arguments = []string{"127.0.0.1:50051"}
 	}
-	if err := run(address, usernames); err != nil {
+	if err := run(arguments[0], arguments[1:]); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func run(address string, usernames []string) error {
-	// Every call carries the credentials; the bridge hands them to Atoti as they are.
-	ctx := context.Background()
+	// Every call carries a deadline, which the bridge keeps, too, and credentials, which it hands to Atoti as they are.
+	ctx, done := context.WithTimeout(context.Background(), 30*time.Second)
+	defer done()
 	if value, err := authorization(); err != nil {
 		return err
 	} else if value != "" {
@@ -58,7 +59,7 @@ func run(address string, usernames []string) error {
 
 	// Stop it, and wait until it has stopped. AllowFinished: that it ended meanwhile is as good.
 	if oldest != nil {
-		answer, err := cancel(ctx, bridge, &pb.CancelQueryRequest{
+		answer, err := bridge.CancelQuery(ctx, &pb.CancelQueryRequest{
 			QueryId:       oldest.QueryId,
 			Wait:          durationpb.New(10 * time.Second),
 			Reason:        "has run longest",
@@ -71,7 +72,7 @@ func run(address string, usernames []string) error {
 	}
 
 	// An error says more than its code: why, whether Atoti may have been asked, whether a repeat may help.
-	if _, err := cancel(ctx, bridge, &pb.CancelQueryRequest{QueryId: "0"}); err != nil {
+	if _, err := bridge.CancelQuery(ctx, &pb.CancelQueryRequest{QueryId: "0"}); err != nil {
 		failure := status.Convert(err)
 		fmt.Printf("cancel 0: %s: %s\n", failure.Code(), failure.Message())
 		for _, detail := range failure.Details() {
@@ -86,8 +87,6 @@ func run(address string, usernames []string) error {
 
 // listRunning prints what runs, page by page, the newest start first, and returns the last: the oldest.
 func listRunning(ctx context.Context, bridge pb.QueryHistoryServiceClient, usernames []string) (*pb.Query, error) {
-	ctx, done := context.WithTimeout(ctx, 10*time.Second)
-	defer done()
 	var oldest *pb.Query
 	request := &pb.ListQueriesRequest{Filter: &pb.QueryFilter{
 		Usernames: usernames,
@@ -107,21 +106,13 @@ func listRunning(ctx context.Context, bridge pb.QueryHistoryServiceClient, usern
 	}
 }
 
-// cancel has a deadline, which the bridge keeps, too.
-func cancel(ctx context.Context, bridge pb.QueryHistoryServiceClient, request *pb.CancelQueryRequest) (*pb.CancelQueryResponse, error) {
-	ctx, done := context.WithTimeout(ctx, 15*time.Second)
-	defer done()
-	return bridge.CancelQuery(ctx, request)
-}
-
 func authorization() (string, error) {
 	if value := os.Getenv("AUTHORIZATION"); value != "" {
 		return value, nil
 	}
-	path := os.Getenv("AUTHORIZATION_FILE")
-	if path == "" {
-		return "", nil
+	if path := os.Getenv("AUTHORIZATION_FILE"); path != "" {
+		text, err := os.ReadFile(path)
+		return strings.TrimSpace(string(text)), err
 	}
-	text, err := os.ReadFile(path)
-	return strings.TrimSpace(string(text)), err
+	return "", nil
 }

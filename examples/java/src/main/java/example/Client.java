@@ -2,7 +2,6 @@ package example;
 
 import com.google.protobuf.Any;
 import com.google.protobuf.Duration;
-import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.rpc.ErrorInfo;
 import io.atoti.queryhistory.v1.CancelQueryRequest;
 import io.atoti.queryhistory.v1.ListQueriesRequest;
@@ -19,7 +18,6 @@ import io.grpc.Metadata;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
-import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -28,11 +26,11 @@ import java.util.concurrent.TimeUnit;
 /**
  * A client in Java: lists what runs, stops the query that has run longest, and reads an error.
  *
- * <p>Its arguments are an address and, for one user's queries only, a username. The credentials for Atoti are taken from
- * AUTHORIZATION ("Bearer ...", for example), or from the file that AUTHORIZATION_FILE names.
+ * <p>Its arguments are an address and, for one user's queries only, a username. The credentials for Atoti are taken
+ * from AUTHORIZATION ("Bearer ...", for example), or from the file that AUTHORIZATION_FILE names.
  */
 public final class Client {
-  public static void main(String[] arguments) throws IOException, InterruptedException {
+  public static void main(String[] arguments) throws Exception {
     List<String> given = List.of(arguments);
     String address = given.isEmpty() ? "127.0.0.1:50051" : given.get(0);
     ManagedChannel channel = Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build();
@@ -47,7 +45,7 @@ public final class Client {
     }
   }
 
-  private static void run(QueryHistoryServiceBlockingStub bridge, List<String> usernames) {
+  private static void run(QueryHistoryServiceBlockingStub bridge, List<String> usernames) throws Exception {
     // What runs, page by page, the newest start first.
     QueryFilter filter =
         QueryFilter.newBuilder().addAllUsernames(usernames).addStatuses(QueryStatus.QUERY_STATUS_RUNNING).build();
@@ -92,20 +90,16 @@ public final class Client {
   }
 
   /** The reason among the details of an error; empty if no bridge has given one. */
-  private static ErrorInfo errorInfo(StatusRuntimeException error) {
-    try {
-      for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
-        if (detail.is(ErrorInfo.class)) {
-          return detail.unpack(ErrorInfo.class);
-        }
+  private static ErrorInfo errorInfo(StatusRuntimeException error) throws Exception {
+    for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
+      if (detail.is(ErrorInfo.class)) {
+        return detail.unpack(ErrorInfo.class);
       }
-    } catch (InvalidProtocolBufferException unreadable) {
-      // As good as none.
     }
     return ErrorInfo.getDefaultInstance();
   }
 
-  private static Metadata credentials() throws IOException {
+  private static Metadata credentials() throws Exception {
     Metadata headers = new Metadata();
     String value = System.getenv("AUTHORIZATION");
     String file = System.getenv("AUTHORIZATION_FILE");
