@@ -1,5 +1,7 @@
 """grpcio, as a service in Python uses it: with code generated from the published definition."""
 
+import time
+
 import grpc
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -8,7 +10,7 @@ from grpc_status import rpc_status
 
 from atoti.queryhistory.v1 import query_history_pb2 as pb
 from atoti.queryhistory.v1 import query_history_pb2_grpc
-from programs import PATIENCE, SERVICE, USER, Case
+from programs import PATIENCE, SERVICE, USER, Case, eventually
 
 
 class Grpcio(Case):
@@ -144,6 +146,75 @@ class Grpcio(Case):
         guest = "Basic Z3Vlc3Q6Z3Vlc3Q="
         self.assertEqual(self.failure(query, login=guest)[0], grpc.StatusCode.PERMISSION_DENIED)
         self.assertIn(query, self.atoti.running())
+
+    def watch(self, query, **arguments):
+        request = pb.WatchQueryRequest(query_id=query)
+        return self.stub.WatchQuery(request, metadata=[("authorization", USER)], **arguments)
+
+    def test_watches_a_query_until_it_has_stopped(self):
+        query = self.atoti.start_query()
+        seen = self.watch(query, timeout=PATIENCE)
+        self.assertEqual(next(seen).query.status, pb.QUERY_STATUS_RUNNING)
+        self.cancel(query)
+        self.assertEqual([answer.query.status for answer in seen], [pb.QUERY_STATUS_CANCELLED])
+        self.assertEqual(seen.code(), grpc.StatusCode.OK)
+
+    def test_a_watch_ends_at_its_deadline_and_when_nobody_listens(self):
+        query = self.atoti.start_query()
+        seen = self.watch(query, timeout=1)
+        self.assertEqual(next(seen).query.query_id, query)
+        with self.assertRaises(grpc.RpcError) as raised:
+            next(seen)
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+
+        seen = self.watch(query)
+        next(seen)
+        seen.cancel()
+        with self.assertRaises(grpc.RpcError) as raised:
+            next(seen)
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.CANCELLED)
+        # One question may be on its way. A watcher's come every second.
+        time.sleep(0.5)
+        self.atoti.reset()
+        time.sleep(1.5)
+        self.assertEqual(self.atoti.requests(), [])
+        self.assertIn(query, self.atoti.running())
+
+    def cancel_all_of(self, user, **arguments):
+        request = pb.CancelQueriesRequest(reason="interop")
+        request.filter.usernames.append(user)
+        request.wait.FromSeconds(10)
+        return self.stub.CancelQueries(request, metadata=[("authorization", USER)], **arguments)
+
+    def test_stops_many_and_tells_of_each(self):
+        queries = {self.atoti.start_query(username="many") for _ in range(20)}
+        answers = list(self.cancel_all_of("many", timeout=PATIENCE))
+        self.assertEqual({answer.query.query_id for answer in answers}, queries)
+        self.assertEqual({answer.outcome for answer in answers}, {pb.CANCEL_OUTCOME_CANCELLED})
+        self.assertFalse(queries & set(self.atoti.running()))
+
+    def test_one_of_many_that_cannot_be_stopped_says_why(self):
+        query = self.atoti.start_query(username="stubborn")
+        self.atoti.inject({"status": {"code": 500}}, method="PATCH")
+        [answer] = self.cancel_all_of("stubborn", timeout=PATIENCE)
+        self.assertEqual((answer.query.query_id, answer.outcome), (query, pb.CANCEL_OUTCOME_UNSPECIFIED))
+        info = error_details_pb2.ErrorInfo()
+        self.assertTrue(answer.error.details[0].Unpack(info))
+        self.assertEqual((info.reason, info.metadata["requestSent"]), ("BACKEND_ERROR", "true"))
+
+    def test_nothing_further_is_stopped_for_a_caller_that_has_gone(self):
+        queries = {self.atoti.start_query(username="gone") for _ in range(100)}
+        self.atoti.inject({"delay": {"milliseconds": 1000}}, method="PATCH")
+        answers = self.cancel_all_of("gone")
+        eventually("the first cancels", lambda: self.patches())
+        answers.cancel()
+        time.sleep(2.5)
+        sent = len(self.patches())
+        self.assertLess(sent, len(queries))
+        self.assertEqual(len(queries & set(self.atoti.running())), len(queries) - sent, "what was sent is carried out")
+
+    def patches(self):
+        return [request for request in self.atoti.requests() if request["method"] == "PATCH"]
 
     def test_reflection_serves_the_definition(self):
         database = ProtoReflectionDescriptorDatabase(self.channel)

@@ -6,6 +6,10 @@ import subprocess
 from programs import GRPCURL, PATIENCE, SERVICE, USER, Case
 
 METHOD = f"{SERVICE}/CancelQuery"
+METHODS = {
+    "CancelAllQueries", "CancelQueries", "CancelQuery", "DeleteQueries", "DeleteQuery", "GetQuery", "GetQueryPlan",
+    "GetServerInfo", "ListQueries", "WatchQuery",
+}
 
 
 class Grpcurl(Case):
@@ -16,6 +20,18 @@ class Grpcurl(Case):
     def cancel(self, *flags, login=USER, **request):
         headers = ["-H", f"authorization: {login}"] if login else []
         return self.grpcurl(*headers, *flags, "-d", json.dumps(request), self.bridge.address, METHOD)
+
+    def answers(self, method, **request):
+        """The answers of a call that goes well: one, or those of a stream."""
+        run = self.grpcurl("-H", f"authorization: {USER}", "-d", json.dumps(request), self.bridge.address,
+                           f"{SERVICE}/{method}")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        decoder, rest, answers = json.JSONDecoder(), run.stdout.strip(), []
+        while rest:
+            answer, end = decoder.raw_decode(rest)
+            answers.append(answer)
+            rest = rest[end:].lstrip()
+        return answers
 
     def failure(self, run):
         """The decoded status of a failure, its details by their type."""
@@ -37,6 +53,17 @@ class Grpcurl(Case):
         run = self.grpcurl(self.bridge.address, "describe", "atoti.queryhistory.v1.CancelQueryRequest")
         self.assertIn("string query_id = 1;", run.stdout)
         self.assertIn(".google.protobuf.Duration wait = 2;", run.stdout)
+
+    def test_lists_and_describes_every_method(self):
+        run = self.grpcurl(self.bridge.address, "list", SERVICE)
+        self.assertEqual(set(run.stdout.split()), {f"{SERVICE}.{method}" for method in METHODS}, run.stderr)
+        for method in METHODS:
+            run = self.grpcurl(self.bridge.address, "describe", f"{SERVICE}.{method}")
+            self.assertIn(f".atoti.queryhistory.v1.{method}Response )", run.stdout, run.stderr)
+        run = self.grpcurl(self.bridge.address, "describe", "atoti.queryhistory.v1.CancelQueriesResponse")
+        self.assertIn(".google.rpc.Status error = 3;", run.stdout, run.stderr)
+        run = self.grpcurl(self.bridge.address, "describe", "google.rpc.Status")
+        self.assertIn("repeated .google.protobuf.Any details = 3;", run.stdout, run.stderr)
 
     def test_health(self):
         for request in [{}, {"service": SERVICE}]:
@@ -115,3 +142,48 @@ class Grpcurl(Case):
             code, _, _ = self.failure(self.cancel("-format-error", login=login, query_id=query))
             self.assertEqual(code, expected, login)
         self.assertIn(query, self.atoti.running())
+
+    def test_lists_page_by_page(self):
+        first, second, third = [self.atoti.start_query(username="lists") for _ in range(3)]
+        request = {"filter": {"usernames": ["lists"], "statuses": ["QUERY_STATUS_RUNNING"]}, "page_size": 2}
+        [page] = self.answers("ListQueries", **request)
+        self.assertEqual([query["queryId"] for query in page["queries"]], [third, second])
+        self.assertEqual(page["totalSize"], "3")
+        [page] = self.answers("ListQueries", **request, page_token=page["nextPageToken"])
+        self.assertEqual([query["queryId"] for query in page["queries"]], [first])
+        self.assertNotIn("nextPageToken", page)
+
+    def test_a_dry_run_tells_the_matches_and_stops_none(self):
+        queries = {self.atoti.start_query(username="dry") for _ in range(3)}
+        told = self.answers("CancelQueries", filter={"usernames": ["dry"]}, max_cancellations=1, validate_only=True)
+        self.assertEqual({answer["query"]["queryId"] for answer in told}, queries)
+        self.assertFalse([answer for answer in told if "outcome" in answer or "error" in answer], told)
+        self.assertLessEqual(queries, set(self.atoti.running()))
+        self.assertNotIn("PATCH", [request["method"] for request in self.atoti.requests()])
+
+    def test_many_are_stopped_and_one_that_cannot_be_says_why(self):
+        stubborn, *others = [self.atoti.start_query(username="bulk") for _ in range(3)]
+        self.atoti.inject({"status": {"code": 500}}, method="PATCH", path=stubborn)
+        told = self.answers("CancelQueries", filter={"usernames": ["bulk"]}, wait="10s", reason="interop")
+        told = {answer["query"]["queryId"]: answer for answer in told}
+        for query in others:
+            self.assertEqual(told.pop(query)["outcome"], "CANCEL_OUTCOME_CANCELLED")
+        error = told.pop(stubborn)["error"]
+        self.assertEqual(told, {})
+        details = {detail["@type"].rsplit(".", 1)[-1]: detail for detail in error["details"]}
+        self.assertEqual((error["code"], details["ErrorInfo"]["reason"]), (13, "BACKEND_ERROR"))
+        self.assertEqual(details["ErrorInfo"]["metadata"]["queryId"], stubborn)
+        running = self.atoti.running()
+        self.assertIn(stubborn, running)
+        self.assertFalse(set(others) & set(running))
+
+    def test_watches_a_query_to_its_end(self):
+        query = self.atoti.start_query(runsMilliseconds=700, outcome="FAILED")
+        told = [answer["query"] for answer in self.answers("WatchQuery", query_id=query)]
+        self.assertEqual({told_of["queryId"] for told_of in told}, {query})
+        self.assertEqual([told_of["status"] for told_of in told], ["QUERY_STATUS_RUNNING", "QUERY_STATUS_FAILED"])
+
+    def test_says_what_is_behind_it(self):
+        [info] = self.answers("GetServerInfo")
+        self.assertTrue(info["apiInstalled"])
+        self.assertEqual(info["credentials"], "CREDENTIALS_STATUS_ACCEPTED")
