@@ -40,7 +40,7 @@ pub(super) async fn serve(
     let page = pages::read(&bridge.atoti, &call, &filter, &position, size, MOST_BYTES).await?;
     Ok(ListQueriesResponse {
         queries: page.queries.into_iter().map(Into::into).collect(),
-        next_page_token: page.next.map(|next| token(&next, &filter)).unwrap_or_default(),
+        next_page_token: page.next.map(|next| token(&next.within_a_token(), &filter)).unwrap_or_default(),
         total_size: page.total,
     })
 }

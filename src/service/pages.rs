@@ -3,7 +3,7 @@
 //! Pages are not counted but continued: the next one begins where the last one's oldest query started, so that what
 //! begins later cannot push a query onto the next page, and what leaves the list cannot pull one off it. That needs
 //! the newest start first, which Atoti documents from 6.2.3 on; where a page is not in that order, pages are counted
-//! after all, which is the best there is.
+//! after all, which is the best there is, and to the end: a page that is in order by chance proves nothing.
 
 use std::time::Duration;
 
@@ -19,6 +19,10 @@ use crate::{
 /// The next page overlaps this one by so much, and what it repeats is passed over: Atoti's clock, or its database, may
 /// know less of a fraction of a second than it shows.
 const OVERLAP: Duration = Duration::from_millis(1);
+/// So many are looked at, however few are wanted: one query alone is always in order.
+const LEAST_LOOKED_AT: u32 = 20;
+/// As many marks as a token has room for, inside a message of 64 KiB.
+const MOST_MARKS: usize = 4096;
 
 /// Where in a listing to go on. It fits into a page token.
 #[derive(Clone, PartialEq, Message)]
@@ -38,6 +42,9 @@ pub(super) struct Position {
     /// How many matched at the beginning.
     #[prost(int64, tag = "5")]
     pub(super) total: i64,
+    /// A page was not in order: pages are counted from there on.
+    #[prost(bool, tag = "6")]
+    unsorted: bool,
 }
 
 /// A part of a listing.
@@ -79,7 +86,7 @@ pub(super) async fn read(
             .map_or(listing.queries.len() as i64, |total| i64::try_from(total).unwrap_or(i64::MAX)),
         told => told,
     };
-    Ok(position.after(listing, part, total, most_bytes))
+    Ok(position.after(listing, part, wanted, total, most_bytes))
 }
 
 impl Position {
@@ -96,13 +103,13 @@ impl Position {
     fn part(&self, wanted: u32) -> Part {
         let repeats = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
         match self.size {
-            0 => Part { size: wanted.saturating_add(repeats), page: self.page },
+            0 => Part { size: wanted.max(LEAST_LOOKED_AT).saturating_add(repeats), page: self.page },
             size => Part { size, page: self.page },
         }
     }
 
     /// What a listing yields, and where it leaves off. Pure.
-    fn after(&self, listing: atoti::Listing, part: Part, total: i64, most_bytes: usize) -> Page {
+    fn after(&self, listing: atoti::Listing, part: Part, wanted: u32, total: i64, most_bytes: usize) -> Page {
         let listed = listing.queries.len();
         // A server may give shorter pages than asked for; how many there are in all tells them from the last one.
         let reached = u64::from(part.page) * u64::from(part.size) + listed as u64;
@@ -116,16 +123,22 @@ impl Position {
         let oldest = listing.queries.last().and_then(|last| last.start);
         let mut queries = listing.queries;
         queries.retain(|query| !self.seen.contains(&mark(&query.id)));
-        if !sorted || (queries.is_empty() && !at_end) {
-            let next = Self { page: part.page + 1, size: part.size, total, ..self.clone() };
-            let next = Self { seen: self.seen.iter().copied().chain(marks(&queries)).collect(), ..next };
-            return Page { queries, next: (!at_end).then_some(next), total };
-        }
-        let fits = fitting(&queries, most_bytes);
+        // What is held back comes next. Queries that were to be repeated may have left, and made room for more.
+        let fits = fitting(&queries, most_bytes).min(wanted as usize);
         let cut = fits < queries.len();
+        let unsorted = self.unsorted || !sorted;
+        let only_repeats = queries.is_empty() && !at_end;
         queries.truncate(fits);
-        let last = if cut { queries.last().and_then(|last| last.start) } else { oldest };
-        let next = last.filter(|_| cut || !at_end).map(|last| self.from(last, &queries, total));
+        let next = if unsorted || only_repeats {
+            // The first page tells how long pages are.
+            let size = if part.page == 0 && !at_end { part.size.min(listed as u32) } else { part.size };
+            let seen = self.seen.iter().copied().chain(marks(&queries)).collect();
+            let page = if cut { part.page } else { part.page + 1 };
+            (cut || !at_end).then(|| Self { page, size, seen, total, unsorted, ..self.clone() })
+        } else {
+            let last = if cut { queries.last().and_then(|last| last.start) } else { oldest };
+            last.filter(|_| cut || !at_end).map(|last| self.from(last, &queries, total))
+        };
         Page { queries, next, total }
     }
 
@@ -139,7 +152,16 @@ impl Position {
         if before.is_some_and(|before| bound.saturating_add(OVERLAP).is_ok_and(|reach| reach > before)) {
             seen.extend(&self.seen);
         }
-        Self { before: bound.as_nanosecond().to_string(), seen, page: 0, size: 0, total }
+        Self { before: bound.as_nanosecond().to_string(), seen, page: 0, size: 0, total, unsorted: false }
+    }
+
+    /// The same, short enough for a token. Where pages are counted, what was seen long ago is forgotten: only what has
+    /// just been seen is pushed onto the next page by what begins.
+    pub(super) fn within_a_token(mut self) -> Self {
+        if self.unsorted {
+            self.seen.drain(..self.seen.len().saturating_sub(MOST_MARKS));
+        }
+        self
     }
 }
 
@@ -233,8 +255,8 @@ mod tests {
             for turn in 0..500usize {
                 prop_assert!(turn < 499, "it ends");
                 let (listing, part) = list(&history, &position, wanted, true);
-                let page = position.after(listing, part, 0, usize::MAX);
-                prop_assert!(page.queries.len() <= part.size as usize);
+                let page = position.after(listing, part, wanted, 0, usize::MAX);
+                prop_assert!(page.queries.len() <= wanted as usize);
                 seen.extend(page.queries.into_iter().map(|query| query.id));
                 // The list shifts.
                 for arrival in 0..arrivals.get(turn).copied().unwrap_or_default() {
@@ -257,12 +279,13 @@ mod tests {
         }
 
         #[test]
-        fn pages_out_of_order_are_counted(count in 1u32..50, wanted in 2u32..20) {
+        fn pages_out_of_order_are_counted(count in 1u32..90, wanted in 1u32..40) {
             let history: BTreeSet<_> = (0..count).map(|id| (i64::from(id), id)).collect();
             let (mut position, mut seen) = (Position::default(), Vec::new());
             loop {
                 let (listing, part) = list(&history, &position, wanted, false);
-                let page = position.after(listing, part, 0, usize::MAX);
+                let page = position.after(listing, part, wanted, 0, usize::MAX);
+                prop_assert!(page.queries.len() <= wanted as usize);
                 seen.extend(page.queries.into_iter().map(|query| query.id));
                 let Some(next) = page.next else { break };
                 position = next;
@@ -282,7 +305,7 @@ mod tests {
         };
         let listing = || atoti::Listing { queries: vec![query("1"), query("2"), query("3")], total: Some(3) };
         let part = Part { size: 3, page: 0 };
-        let page = |bytes| Position::default().after(listing(), part, 3, bytes);
+        let page = |bytes| Position::default().after(listing(), part, 3, 3, bytes);
         assert_eq!((page(10_000).queries.len(), page(10_000).next.is_none()), (3, true));
         assert_eq!((page(2_200).queries.len(), page(2_200).next.is_some()), (2, true));
         assert_eq!((page(1).queries.len(), page(1).next.is_some()), (1, true));

@@ -21,6 +21,7 @@ mod health;
 mod house;
 mod ids;
 mod limits;
+mod list;
 mod metadata;
 mod nodes;
 mod own_failures;
