@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     stop::{Stop, Stopped},
 };
 use crate::{
-    atoti::{Atoti, Call, Filter, Lane, Node, Part, QueryId, QueryStatus},
+    atoti::{self, Accepted, Atoti, Call, Filter, Lane, Node, Part, QueryId, QueryStatus},
     proto::queryhistory::{
         CancelAllQueriesRequest, CancelAllQueriesResponse, CancelOutcome, CancelQueryRequest,
         CancelQueryResponse,
@@ -96,14 +96,19 @@ async fn everywhere(atoti: &Atoti, call: &Call) -> Result<u32, Failure> {
     let nodes = atoti.nodes_elsewhere();
     let places = std::iter::once(None).chain(nodes.iter().map(Some));
     let answers = join_all(places.map(|place: Option<&Node>| atoti.cancel_all(call, place))).await;
-    let mut attempts = 0;
-    for answer in answers {
-        match answer {
-            Ok(accepted) => attempts += accepted.attempts,
-            Err(error) => return Err(explain(atoti, call, error).await),
+    let made = |answer: &Result<Accepted, atoti::Error>| match answer {
+        Ok(accepted) => accepted.attempts,
+        Err(error) => error.attempts,
+    };
+    let attempts = answers.iter().map(made).sum();
+    match answers.into_iter().find_map(Result::err) {
+        None => Ok(attempts),
+        Some(error) => {
+            // Whatever became of this one, others may have been told since.
+            let error = atoti::Error { attempts, request_sent: call.gate.was_sent(), ..error };
+            Err(explain(atoti, call, error).await)
         }
     }
-    Ok(attempts)
 }
 
 async fn wait_for_quiet(
@@ -112,21 +117,35 @@ async fn wait_for_quiet(
     wait: Duration,
     gone: &CancellationToken,
 ) -> CancelAllQueriesResponse {
-    let mut still_running = None;
+    if wait.is_zero() {
+        return CancelAllQueriesResponse { outcome: CancelOutcome::Requested.into(), still_running: None };
+    }
+    // A sum past the end of the clock is past the deadline too.
     let until = Instant::now().checked_add(wait).map_or(call.read_by, |end| end.min(call.read_by));
     let filter = Filter { statuses: vec![QueryStatus::Running], ..Filter::default() };
-    while !wait.is_zero() && still_running != Some(0) && Instant::now() < until && !gone.is_cancelled() {
-        if still_running.is_some() {
+    let mut still_running = None;
+    let until_quiet = async {
+        loop {
+            // A look that fails says nothing. The next one may succeed.
+            let seen = atoti.list_queries(call, &filter, Part { size: 1, page: 0 }).await;
+            let count =
+                seen.ok().and_then(|page| page.total.or_else(|| page.queries.is_empty().then_some(0)));
+            if let Some(count) = count {
+                still_running = i64::try_from(count).ok();
+            }
+            if count == Some(0) {
+                return;
+            }
             sleep(LOOK_EVERY).await;
         }
-        let seen = atoti.list_queries(call, &filter, Part { size: 1, page: 0 }).await;
-        let count = seen.ok().and_then(|page| page.total.or_else(|| page.queries.is_empty().then_some(0)));
-        match count {
-            Some(count) => still_running = i64::try_from(count).ok(),
-            None => sleep(LOOK_EVERY).await,
-        }
+    };
+    tokio::select! {
+        biased;
+        // Nothing is begun for a caller that has gone.
+        () = gone.cancelled() => {}
+        () = until_quiet => {}
+        () = sleep_until(until) => {}
     }
-    let quiet = still_running == Some(0);
-    let outcome = if quiet { CancelOutcome::Cancelled } else { CancelOutcome::Requested };
+    let outcome = if still_running == Some(0) { CancelOutcome::Cancelled } else { CancelOutcome::Requested };
     CancelAllQueriesResponse { outcome: outcome.into(), still_running }
 }

@@ -12,6 +12,7 @@ mod bodies;
 mod bulk;
 mod calls;
 mod cancel;
+mod cancel_all;
 mod certificates;
 mod commands;
 mod connections;
