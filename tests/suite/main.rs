@@ -21,6 +21,7 @@ mod end_to_end;
 mod health;
 mod house;
 mod ids;
+mod info;
 mod limits;
 mod list;
 mod metadata;
