@@ -30,7 +30,7 @@ pub(super) struct Exchange<'a> {
     pub(super) body_cap: usize,
     /// For writes.
     pub(super) gate: Option<&'a Gate>,
-    /// Not repeated once it may have been sent: it costs Atoti too much.
+    /// Not repeated while Atoti may still be at work on it: it costs too much.
     pub(super) once: bool,
     /// Where it waits for its turn; nowhere, if it needs none.
     pub(super) lane: Option<Lane>,
@@ -151,6 +151,11 @@ impl Exchange<'_> {
             Some(gate) => gate.was_sent(),
             None => !failed.fact.precludes_sending(),
         }
+    }
+
+    /// Whether a repeat may have Atoti do costly work a second time. A refusal says that it does none.
+    pub(super) fn would_cost_twice(&self, failed: &Failed) -> bool {
+        self.once && self.was_sent(failed) && !matches!(failed.fact, Fact::Refused(_))
     }
 
     async fn head(&self, http: &Client, request: Request, end_by: Instant) -> Result<Response, Failed> {

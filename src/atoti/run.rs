@@ -56,7 +56,7 @@ impl Atoti {
         }
         let pause = retry::pause();
         let may_repeat = retry::may_repeat(&first.fact)
-            && !(exchange.once && exchange.was_sent(first))
+            && !exchange.would_cost_twice(first)
             && retry::worth_waiting(&first.fact, pause)
             && exchange.bounds.leave_room_for(pause)
             && self.budget.withdraw();

@@ -42,6 +42,10 @@ pub(super) async fn one(
     let work = move |_: CancellationToken| async move {
         match atoti.delete_query(&call, &id).await {
             Ok(accepted) => Ok(((), Success { attempts: accepted.attempts, ..Success::default() })),
+            // The answer to an earlier attempt was lost, and that deletion was ours.
+            Err(error) if error.is_not_found() && error.answer_lost => {
+                Ok(((), Success { attempts: error.attempts, ..Success::default() }))
+            }
             Err(error) => Err(why_not(&atoti, &call, &id, error).await),
         }
     };

@@ -38,10 +38,10 @@ pub(super) async fn plan(
     }
     let (id, timeout) = check.done(&caller.violations, id.zip(timeout))?;
     caller.is_about(&id);
+    let _admission = bridge.admit(caller, Lane::Reads)?;
     if !bridge.allow_query_plan {
         return Err(Failure::QueryPlanDisabled);
     }
-    let _admission = bridge.admit(caller, Lane::Reads)?;
     let call = caller.call(Lane::Reads);
     let left = call.read_by.saturating_duration_since(Instant::now());
     let timeout = if request.timeout.is_some() { timeout.min(left) } else { left };

@@ -15,7 +15,8 @@ Every status that is not OK carries one `google.rpc.ErrorInfo` with domain `atot
 a `google.rpc.RequestInfo`, in the trailers. `requestSent` in the `ErrorInfo` tells whether bytes of the request may have
 left for Atoti; `false` is certain.
 
-- **Again**: the bridge itself repeats the request once, inside the deadline and a budget of a tenth of the calls.
+- **Again**: the bridge itself repeats the request once, inside the deadline and a budget of a tenth of the calls. Not a
+  plan whose answer was lost: Atoti would execute the query twice.
 - **Retryable**: the same call may succeed when the caller repeats it later (`retryable` in the `ErrorInfo`).
 
 ## Atoti accepted
@@ -31,7 +32,7 @@ const NOTES: &str = "
 - 404 leaves open whether the query never was or has ended. The bridge reads the history once to tell
   `QUERY_NOT_FOUND` from `QUERY_NOT_RUNNING`; where that read cannot be made, `QUERY_NOT_FOUND` stands. With
   `allow_finished` the latter is OK.
-- Where `ATOTI_BRIDGE_NODES_FILE` names the node that runs the query, the cancel goes there before anything is said.
+- Where the bridge has been told of the node that runs the query, the cancel goes there before anything is said.
 - A redirect is never followed. It is `BACKEND_LOGIN_REDIRECT` when its target speaks of signing in.
 - `BACKEND_BODY_TRUNCATED`, `BACKEND_MALFORMED_BODY` and `BACKEND_RESPONSE_TOO_LARGE` are for reads only.
 - `RetryInfo` and the trailer `grpc-retry-pushback-ms` carry Atoti's `Retry-After` (429 and 503), and 100 ms with

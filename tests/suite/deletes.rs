@@ -324,3 +324,15 @@ async fn a_deletion_that_finds_no_place_is_recorded_too() {
     }
     drop(held);
 }
+
+#[tokio::test]
+async fn an_answer_lost_after_the_deletion_took_effect_is_a_success_all_the_same() {
+    let atoti = atoti().await;
+    let id = ended(&atoti);
+    let bridge = Bridge::start(&atoti.base_url()).await;
+    atoti.inject(Fault::cut_before_head().on("DELETE", &id).after_effect().times(1));
+    let reply = delete_one(&bridge.client().await, &id, &[ADMIN, ("x-request-id", "lost")]).await;
+    assert_eq!(reply.code(), 0, "{:?}", reply.error());
+    let record = bridge.audit("lost").await;
+    assert_eq!((&record["code"], &record["attempts"]), (&"OK".into(), &2.into()));
+}

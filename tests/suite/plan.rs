@@ -171,3 +171,12 @@ async fn a_timeout_that_breaks_its_rule_is_named_and_costs_nothing() {
     assert_eq!(fields, ["query_id", "timeout"]);
     assert_eq!(atoti.connections(), 0);
 }
+
+#[tokio::test]
+async fn a_query_whose_plan_got_lost_is_not_executed_once_more() {
+    let atoti = Upstream::start(|_, _| Answer::BytesThenClose(Vec::new())).await;
+    let bridge = Bridge::start_with(&atoti.url(), &[ALLOWED]).await;
+    let reply = plan(&bridge.client().await, "42", &[]).await;
+    assert_eq!(failed(&reply), (14, "BACKEND_CONNECTION_LOST".to_owned()));
+    assert_eq!((reply.error().metadata("attempts"), atoti.seen().len()), (Some("1"), 1));
+}

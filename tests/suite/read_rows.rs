@@ -222,7 +222,9 @@ async fn who_asks_for_patience_is_given_it() {
 #[tokio::test]
 async fn what_passes_is_asked_for_once_more_and_succeeds() {
     for rpc in rpcs() {
-        for first in [answer(503, "", ""), Answer::BytesThenClose(Vec::new())] {
+        // A plan that got lost is not made twice: see plan.rs.
+        let lost = (rpc.name != "GetQueryPlan").then(|| Answer::BytesThenClose(Vec::new()));
+        for first in [answer(503, "", "")].into_iter().chain(lost) {
             let success = rpc.success.clone();
             let atoti =
                 Upstream::start(move |_, before| if before == 0 { first.clone() } else { success.clone() })

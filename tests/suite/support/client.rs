@@ -279,17 +279,6 @@ impl Reply {
         self.trailers.get(name).map(|value| value.to_str().expect("ASCII"))
     }
 
-    /// The messages of a stream, however it ended.
-    pub fn messages<M: Message + Default>(&self) -> Vec<M> {
-        let (mut rest, mut messages) = (&self.body[..], Vec::new());
-        while let Some((prefix, more)) = rest.split_first_chunk::<5>() {
-            let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-            messages.push(M::decode(&more[..length]).expect("the message promised"));
-            rest = &more[length..];
-        }
-        messages
-    }
-
     /// The message of a success.
     pub fn message<M: Message + Default>(&self) -> M {
         assert_eq!(self.code(), 0, "{:?} {:?}", self.text("grpc-message"), self.error().info);
