@@ -15,8 +15,8 @@ use crate::support::{
     client::{Client, GetQueryRequest, Reply},
     eventually,
     messages::{
-        CancelAllQueriesRequest, DeleteQueriesRequest, DeleteQueryRequest, GetQueryPlanRequest,
-        ListQueriesRequest, of_user,
+        CancelAllQueriesRequest, CancelQueriesRequest, DeleteQueriesRequest, DeleteQueryRequest,
+        GetQueryPlanRequest, ListQueriesRequest, of_user,
     },
     upstream::{Answer, Upstream, answer},
 };
@@ -47,6 +47,7 @@ impl Rpc {
     }
 }
 
+/// The unary ones.
 fn rpcs() -> Vec<Rpc> {
     let id = || "42".to_owned();
     let none = String::new;
@@ -70,6 +71,23 @@ fn rpcs() -> Vec<Rpc> {
         rpc("DeleteQueries", many.encode_to_vec(), "DELETE", "", false),
         rpc("CancelAllQueries", CancelAllQueriesRequest::default().encode_to_vec(), "PATCH", "", false),
     ]
+}
+
+/// The same, and the streaming ones: they fail in their trailers, after a head that promised nothing.
+fn all_rpcs() -> Vec<Rpc> {
+    let watch = GetQueryRequest { query_id: "42".to_owned() }.encode_to_vec();
+    let many = CancelQueriesRequest { filter: Some(of_user("ada")), ..CancelQueriesRequest::default() };
+    let stream = |name, message, body: &str, about_query| Rpc {
+        name,
+        message,
+        method: "GET",
+        success: answer(200, JSON, body),
+        about_query,
+    };
+    let mut rpcs = rpcs();
+    rpcs.push(stream("WatchQuery", watch, r#"{"id":"42","status":"SUCCESSFUL"}"#, true));
+    rpcs.push(stream("CancelQueries", many.encode_to_vec(), r#"{"data":[]}"#, false));
+    rpcs
 }
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -120,7 +138,7 @@ fn assert_no_leak(bridge: &Bridge, reply: &Reply, what: &str) {
 
 #[tokio::test]
 async fn every_rpc_has_its_row_for_every_status() {
-    for rpc in rpcs() {
+    for rpc in all_rpcs() {
         let status = Arc::new(AtomicU16::new(0));
         let now = Arc::clone(&status);
         let headers = format!("X-Canary: canary\r\nLocation: /canary\r\n{JSON}");
@@ -186,7 +204,7 @@ async fn every_rpc_reads_what_comes_in_place_of_an_answer() {
         let atoti = Upstream::start(move |_, _| script.clone()).await;
         let bridge = Bridge::start_with(&atoti.url(), &[PLANS]).await;
         let client = bridge.client().await;
-        for rpc in rpcs() {
+        for rpc in all_rpcs() {
             let what = format!("{} {what}", rpc.name);
             let reply = rpc.call(&client, &[]).await;
             // What comes behind the head of an accepted write is information only.
@@ -203,7 +221,7 @@ async fn who_asks_for_patience_is_given_it() {
         let atoti = Upstream::start(move |_, _| answer(status, "Retry-After: 7\r\n", "")).await;
         let bridge = Bridge::start_with(&atoti.url(), &[PLANS]).await;
         let client = bridge.client().await;
-        for (index, rpc) in rpcs().iter().enumerate() {
+        for (index, rpc) in all_rpcs().iter().enumerate() {
             let reply = rpc.call(&client, &[]).await;
             let error = reply.error();
             assert_eq!((reply.code(), error.reason()), (code, reason), "{}", rpc.name);
@@ -221,7 +239,7 @@ async fn who_asks_for_patience_is_given_it() {
 
 #[tokio::test]
 async fn what_passes_is_asked_for_once_more_and_succeeds() {
-    for rpc in rpcs() {
+    for rpc in all_rpcs() {
         // A plan that got lost is not made twice: see plan.rs.
         let lost = (rpc.name != "GetQueryPlan").then(|| Answer::BytesThenClose(Vec::new()));
         for first in [answer(503, "", "")].into_iter().chain(lost) {
@@ -241,7 +259,7 @@ async fn what_passes_is_asked_for_once_more_and_succeeds() {
 async fn nobody_there_is_unavailable_and_nothing_was_sent() {
     let bridge = Bridge::start_with("http://127.0.0.1:1", &[PLANS]).await;
     let client = bridge.client().await;
-    for rpc in rpcs() {
+    for rpc in all_rpcs() {
         let reply = rpc.call(&client, &[("x-request-id", rpc.name)]).await;
         let error = reply.error();
         assert_eq!((reply.code(), error.reason()), (14, "BACKEND_CONNECT_FAILED"), "{}", rpc.name);
@@ -278,7 +296,7 @@ async fn every_rpc_ends_with_its_deadline_or_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_caller_that_hangs_up_leaves_nothing_behind() {
-    for rpc in rpcs() {
+    for rpc in all_rpcs() {
         let (name, success) = (rpc.name, rpc.success.clone());
         let atoti = Upstream::start(move |_, before| match (before, &success) {
             // A write is carried to its end; a read is given up.
@@ -312,7 +330,7 @@ async fn a_caller_that_hangs_up_leaves_nothing_behind() {
 #[tokio::test]
 async fn credentials_and_trace_go_along_and_nothing_else_of_the_callers() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    for rpc in rpcs() {
+    for rpc in all_rpcs() {
         let success = rpc.success.clone();
         let atoti = Upstream::start(move |_, _| success.clone()).await;
         let bridge = Bridge::start_with(&atoti.url(), &[PLANS]).await;
