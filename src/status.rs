@@ -157,7 +157,7 @@ impl Failure {
     #[expect(clippy::disallowed_methods, reason = "this is the one place of clippy.toml's ban")]
     pub fn to_status(&self, subject: Subject<'_>) -> Status {
         let reason = self.reason();
-        let message = self.message(reason);
+        let message = self.message(reason, subject);
         let mut details =
             ErrorDetails::with_error_info(reason.as_str(), DOMAIN, self.metadata(reason, subject));
         details.set_request_info(subject.request_id, "");
@@ -241,8 +241,12 @@ impl Failure {
     }
 
     /// The public text.
-    fn message(&self, reason: Reason) -> &'static str {
+    fn message(&self, reason: Reason, subject: Subject<'_>) -> &'static str {
         match reason.code() {
+            // The call was about no query in particular.
+            Code::NotFound if self.atoti_error().is_some() && subject.query_id.is_none() => {
+                "Atoti found nothing there; its operator should check the bridge's base URL"
+            }
             // A caller can do nothing about these.
             Code::Unauthenticated if self.is_about_the_bridge() => {
                 "Atoti did not accept the bridge's own credentials; its operator must renew them"

@@ -33,6 +33,7 @@ const NOTES: &str = "
   `QUERY_NOT_FOUND` from `QUERY_NOT_RUNNING`; where that read cannot be made, `QUERY_NOT_FOUND` stands. With
   `allow_finished` the latter is OK.
 - Where the bridge has been told of the node that runs the query, the cancel goes there before anything is said.
+- NOT_FOUND of a call about no query in particular, a listing for one, has a text that says so.
 - A redirect is never followed. It is `BACKEND_LOGIN_REDIRECT` when its target speaks of signing in.
 - `BACKEND_BODY_TRUNCATED`, `BACKEND_MALFORMED_BODY` and `BACKEND_RESPONSE_TOO_LARGE` are for reads only.
 - `RetryInfo` and the trailer `grpc-retry-pushback-ms` carry Atoti's `Retry-After` (429 and 503), and 100 ms with

@@ -166,6 +166,8 @@ async fn every_rpc_has_its_row_for_every_status() {
             assert_eq!(error.request.expect("a RequestInfo").request_id, request_id, "{what}");
             assert!(error.retry.is_none(), "{what}: nobody said when to come back");
             assert!(!error.message.is_empty() && reply.body.is_empty(), "{what}");
+            // Nothing is said of a query where none was asked for.
+            assert!(rpc.about_query || !error.message.contains("this id"), "{what}: {}", error.message);
             let seen = &atoti.seen()[before..];
             let made =
                 seen.iter().filter(|seen| seen.method == rpc.method && seen.target != "/versions/rest");
