@@ -51,9 +51,8 @@ impl Attempt {
         let _told = gone.clone().drop_guard();
         let caller = Arc::clone(caller);
         let task = bridge.tasks.spawn(async move {
-            let result = async { AssertUnwindSafe(work(gone.clone())).catch_unwind().await }
-                .await
-                .unwrap_or(Err(Failure::Bug));
+            let done = AssertUnwindSafe(work(gone.clone())).catch_unwind().await;
+            let result = done.unwrap_or(Err(Failure::Bug));
             let told = result.as_ref().map(|(_, success)| *success);
             self.record(&caller, told, None, !gone.is_cancelled());
             drop(guard);

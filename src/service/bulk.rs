@@ -11,10 +11,7 @@ use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Durati
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -164,8 +161,12 @@ impl Work {
         while let Some(answer) = stopping.next().await {
             count.attempted += 1;
             count.failed += u64::from(answer.error.is_some());
-            // A caller that has gone hears nothing; what has been begun goes on.
-            let _ = self.answers.send(Step::Answer(answer)).await;
+            // A caller that has gone, or does not read by its deadline, hears nothing; what has been begun goes on.
+            tokio::select! {
+                biased;
+                _ = self.answers.send(Step::Answer(answer)) => {}
+                () = self.no_more() => {}
+            }
         }
         drop(stopping);
         if count.attempted < count.matches && !self.command.validate_only {
@@ -207,15 +208,9 @@ impl Work {
     }
 
     async fn no_more(&self) {
-        let deadline = async {
-            match self.caller.end_by {
-                Some(end) => sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = self.gone.cancelled() => {}
-            () = deadline => {}
+            () = self.caller.over() => {}
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::metadata::MetadataMap;
 
@@ -174,6 +174,14 @@ impl Caller {
             carry_until: longest,
             gate: Gate::default(),
             lane,
+        }
+    }
+
+    /// Waits until a stream must have ended; for ever, when the caller has set no deadline.
+    pub(super) async fn over(&self) {
+        match self.end_by {
+            Some(end) => sleep_until(end).await,
+            None => std::future::pending().await,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream::unfold};
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{Caller, refuse};
@@ -31,7 +31,7 @@ pub(super) fn answers<T: Send + 'static>(
             // Answers that are there come first, so that nothing known is kept back.
             biased;
             step = steps.recv() => step.unwrap_or_else(|| Step::End(Err(Arc::new(Failure::Bug)))),
-            () = over(&caller) => Step::End(Err(Arc::new(Failure::DeadlineOver))),
+            () = caller.over() => Step::End(Err(Arc::new(Failure::DeadlineOver))),
         };
         match step {
             Step::Answer(answer) => Some((Ok(answer), Some((steps, caller, kept)))),
@@ -41,13 +41,6 @@ pub(super) fn answers<T: Send + 'static>(
         }
     };
     Box::pin(unfold(Some((steps, caller, kept)), next))
-}
-
-async fn over(caller: &Caller) {
-    match caller.end_by {
-        Some(end) => sleep_until(end).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]
