@@ -456,3 +456,26 @@ async fn queries_that_end_while_others_are_stopped_are_told_as_they_are() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_caller_that_never_reads_holds_nothing_beyond_its_deadline() {
+    let atoti = atoti().await;
+    let long = NewQuery { username: "ada".into(), text: "x".repeat(20_000).into(), ..NewQuery::default() };
+    for _ in 0..99 {
+        atoti.history().start_query(long.clone());
+    }
+    let bridge = Bridge::start(&atoti.base_url()).await;
+    let client = bridge.client().await;
+    let headers = [ID, ("grpc-timeout", "1S")];
+    let _unread: Stream<CancelQueriesResponse> = client.stream("CancelQueries", &of_ada(), &headers).await;
+    let whole = bridge.logged("a record of the whole", |line| line["matches"] == 99).await;
+    assert_eq!(whole["code"], "DEADLINE_EXCEEDED");
+    let attempted = whole["attempted"].as_u64().expect("a number");
+    let sent = cancelled(&atoti);
+    // Some had their turn too late to be sent, and are recorded as such.
+    assert!((sent.len() as u64..99).contains(&attempted), "{attempted} for {}", sent.len());
+    for id in sent {
+        let record = |line: &serde_json::Value| line["query_id"] == *id && line["request_sent"] == true;
+        bridge.logged("its record", record).await;
+    }
+}
