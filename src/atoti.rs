@@ -7,6 +7,7 @@
 //! [`retry`] says what may be repeated.
 
 mod answer;
+mod base;
 mod body;
 mod client;
 mod credentials;
@@ -28,14 +29,14 @@ mod writes;
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, header};
 use reqwest::Request;
 use tokio::time::Instant;
 use tower::retry::budget::TpsBudget;
-use url::Url;
 
 use self::{
     answer::Expected,
+    base::{Asked, Base},
     client::Http,
     credentials::Credentials,
     discovery::Installed,
@@ -57,10 +58,8 @@ pub use self::{
 use crate::{
     config::Upstream,
     files::{FromFiles, Refreshed},
+    telemetry::{Telemetry, TraceContext},
 };
-
-/// Where the API lives below the context path.
-const API: &str = "activeviam/query-history/rest/v1";
 
 /// What one gRPC call brings along to all its requests to Atoti.
 #[derive(Clone, Debug)]
@@ -77,6 +76,15 @@ pub struct Call {
     pub gate: Gate,
     /// Where its requests wait for their turns.
     pub lane: Lane,
+    /// What its requests are a part of, where somebody traces.
+    pub trace: Option<TraceContext>,
+}
+
+impl Call {
+    /// The request id that goes along, for log lines.
+    fn request_id(&self) -> Option<&str> {
+        self.headers.get("x-request-id").and_then(|id| id.to_str().ok())
+    }
 }
 
 /// What became of reading the files again.
@@ -98,13 +106,14 @@ pub struct Atoti {
     http: Http,
     credentials: Credentials,
     lanes: Lanes,
-    base: Url,
+    base: Base,
     nodes: Option<FromFiles<Nodes>>,
     timeout: Duration,
     /// The longest body of an answer to a read.
     max_body: usize,
     budget: TpsBudget,
     installed: Installed,
+    telemetry: Telemetry,
 }
 
 impl Atoti {
@@ -114,17 +123,19 @@ impl Atoti {
     ///
     /// When the TLS set-up of this machine cannot be used, a file of the settings is gone, or no crypto provider has
     /// been installed for the process (see [`install_crypto_provider`](crate::install_crypto_provider)).
-    pub fn new(upstream: &Upstream) -> Result<Self, String> {
+    pub fn new(upstream: &Upstream, telemetry: Telemetry) -> Result<Self, String> {
+        telemetry.metrics.upstream.limit(upstream.max_connections.get());
         Ok(Self {
             http: Http::new(upstream)?,
             credentials: Credentials::new(&upstream.credentials)?,
             lanes: Lanes::new(upstream.max_connections),
-            base: upstream.url.clone(),
+            base: Base::new(upstream.url.clone()),
             nodes: upstream.nodes.as_deref().map(nodes::follow).transpose()?,
             timeout: upstream.timeout,
             max_body: upstream.max_body.get(),
             budget: retry::budget(),
             installed: Installed::default(),
+            telemetry,
         })
     }
 
@@ -151,61 +162,30 @@ impl Atoti {
     }
 
     /// How a request is carried out that ends by a given instant, sent or not.
-    fn bounded(&self, by: Instant, body_cap: usize, lane: Option<Lane>) -> Exchange<'static> {
+    fn bounded<'a>(
+        &self,
+        asked: &'a Asked,
+        by: Instant,
+        body_cap: usize,
+        call: Option<&'a Call>,
+    ) -> Exchange<'a> {
         Exchange {
+            asked,
+            call,
             expected: Expected::Json,
             bounds: Bounds { begin_by: by, end_by: by, per_attempt: self.timeout },
             body_cap,
             gate: None,
             once: false,
-            lane,
+            lane: call.map(|call| call.lane),
         }
     }
 
-    fn request(method: Method, url: Url, headers: HeaderMap) -> Request {
-        let mut request = Request::new(method, url);
+    fn request(asked: &Asked, headers: HeaderMap) -> Request {
+        let mut request = Request::new(asked.method.clone(), asked.url.clone());
         *request.headers_mut() = headers;
         // `text/plain` alone breaks the rendering of errors in Spring.
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
         request
-    }
-
-    fn queries_url(base: &Url, query: &str) -> Url {
-        let mut url = below(base, API.split('/').chain(["queries"]));
-        url.set_query(Some(query).filter(|query| !query.is_empty()));
-        url
-    }
-
-    fn query_url(base: &Url, id: &QueryId) -> Url {
-        below(base, API.split('/').chain(["query", id.as_str()]))
-    }
-}
-
-/// A path below a base URL.
-fn below<'a>(base: &Url, segments: impl IntoIterator<Item = &'a str>) -> Url {
-    let mut url = base.clone();
-    url.path_segments_mut()
-        .expect("http and https URLs have a path, and config accepts no others")
-        .pop_if_empty()
-        .extend(segments);
-    url
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_the_base_url_and_the_path_with_one_slash_between() {
-        for (base, path) in [
-            ("http://atoti:9090", "/activeviam/query-history/rest/v1/query/42"),
-            ("http://atoti:9090/", "/activeviam/query-history/rest/v1/query/42"),
-            ("http://atoti:9090/a/b", "/a/b/activeviam/query-history/rest/v1/query/42"),
-            ("http://atoti:9090/a/b/", "/a/b/activeviam/query-history/rest/v1/query/42"),
-        ] {
-            let base = Url::parse(base).expect("a URL");
-            let id = QueryId::parse("42").expect("an id");
-            assert_eq!(Atoti::query_url(&base, &id).path(), path, "{base}");
-        }
     }
 }

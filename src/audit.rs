@@ -1,43 +1,61 @@
 //! The audit trail: one record for every attempt to cancel or delete, refused ones included.
 //!
-//! A record is a log event with target [`TARGET`], written whatever `RUST_LOG` says. It holds who, what, why and what
-//! came of it; never credentials, never the text of a query.
+//! A record holds who, what, why and what came of it; never credentials, never the text of a query. It is one line of
+//! JSON, and goes its own way ([`Trail`]): not through the log, whose level and losses it must not share.
+
+mod trail;
 
 use std::net::SocketAddr;
 
-/// The log target of audit records.
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+pub use self::trail::{NotWritten, Trail};
+
+/// What sets records apart where other lines are beside them.
 pub const TARGET: &str = "audit";
 
 /// One attempt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Record<'a> {
     /// The RPC.
     pub operation: &'static str,
     /// The query, as far as its id can be written down; nothing for an attempt on several.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub query_id: Option<&'a str>,
     /// The filter of an attempt on several, in Atoti's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<&'a str>,
     /// The caller's words; empty when it gave none.
     pub reason: &'a str,
     /// Who called.
+    #[serde(flatten)]
     pub caller: Caller<'a>,
     /// The request id, the caller's or the bridge's own.
     pub request_id: &'a str,
-    /// The caller's W3C trace id.
+    /// The W3C trace id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<&'a str>,
+    /// The span of the call, where the bridge sends spans; else the caller's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<&'a str>,
     /// The `CancelOutcome` of a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'static str>,
     /// The gRPC code.
     pub code: &'static str,
     /// `ErrorInfo.reason` of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_reason: Option<&'static str>,
     /// Atoti's last status.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
     /// Requests made to Atoti for it.
     pub attempts: u32,
     /// Whether bytes of the request may have left.
     pub request_sent: bool,
     /// What a bulk cancel came to.
+    #[serde(flatten)]
     pub bulk: Option<Bulk>,
     /// Whether the caller still waited when the outcome was known. A caller that did not wait was told nothing, or
     /// DEADLINE_EXCEEDED.
@@ -45,7 +63,7 @@ pub struct Record<'a> {
 }
 
 /// What a bulk cancel came to; each query has a record of its own too.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Bulk {
     /// Queries found to match.
     pub matches: u64,
@@ -58,43 +76,48 @@ pub struct Bulk {
 }
 
 /// Who called, as far as is known.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Caller<'a> {
     /// The other end of the connection: in a mesh, the sidecar.
+    #[serde(rename = "caller.peer", skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub peer: Option<SocketAddr>,
     /// What the caller's certificate calls it, where callers must show one.
+    #[serde(rename = "caller.certificate", skip_serializing_if = "Option::is_none")]
     pub certificate: Option<&'a str>,
     /// Who the credentials name. Claimed only, until Atoti has accepted them.
+    #[serde(rename = "caller.claimed_user", skip_serializing_if = "Option::is_none")]
     pub claimed_user: Option<&'a str>,
 }
 
+fn as_text<S: Serializer>(peer: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    match peer {
+        Some(peer) => serializer.collect_str(peer),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl Record<'_> {
-    /// Writes it down.
-    pub fn write(&self) {
-        // Texts are recorded as strings, not by `Display`, so that the formatter escapes what a caller put in.
-        tracing::info!(
+    /// The record as one line.
+    fn line(&self, at: Timestamp) -> Vec<u8> {
+        /// The fields that every event of the log has too.
+        #[derive(Serialize)]
+        struct Line<'a> {
+            timestamp: String,
+            level: &'static str,
+            message: &'static str,
+            #[serde(flatten)]
+            record: &'a Record<'a>,
+            target: &'static str,
+        }
+        let line = Line {
+            timestamp: format!("{at:.6}"),
+            level: "INFO",
+            message: "cancel or delete attempted",
+            record: self,
             target: TARGET,
-            operation = self.operation,
-            query_id = self.query_id,
-            filter = self.filter,
-            reason = self.reason,
-            caller.peer = self.caller.peer.map(tracing::field::display),
-            caller.certificate = self.caller.certificate,
-            caller.claimed_user = self.caller.claimed_user,
-            request_id = self.request_id,
-            trace_id = self.trace_id,
-            outcome = self.outcome,
-            code = self.code,
-            error_reason = self.error_reason,
-            http_status = self.http_status,
-            attempts = self.attempts,
-            request_sent = self.request_sent,
-            matches = self.bulk.map(|bulk| bulk.matches),
-            attempted = self.bulk.map(|bulk| bulk.attempted),
-            failed = self.bulk.map(|bulk| bulk.failed),
-            validate_only = self.bulk.map(|bulk| bulk.validate_only),
-            caller_waited = self.caller_waited,
-            "cancel or delete attempted",
-        );
+        };
+        let mut line = serde_json::to_vec(&line).expect("texts and numbers are JSON");
+        line.push(b'\n');
+        line
     }
 }

@@ -23,7 +23,10 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use self::{check::Check, demo::Demo, healthcheck::Healthcheck, query::Query, simulate::Simulate};
-use crate::config::{Config, Settings};
+use crate::{
+    config::{Config, Settings},
+    telemetry::TraceSettings,
+};
 
 /// Wrong usage: `EX_USAGE` of BSD's sysexits.
 const EXIT_USAGE: u8 = 64;
@@ -89,7 +92,9 @@ pub fn run() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Demo(demo) => with_config(&demo.settings(), |config| demo::run(*demo, config)),
+        Command::Demo(demo) => {
+            with_config(&demo.settings(), |config, traces| demo::run(*demo, config, traces))
+        }
         Command::Serve(settings) => with_config(&settings, serve::run),
         Command::Check(check) => match check.validate() {
             Ok(valid) => block_on(check::run(*check, valid)),
@@ -111,11 +116,16 @@ pub fn run() -> ExitCode {
 /// Runs a command with valid settings, or says everything that is wrong with them.
 fn with_config<F: Future<Output = Result<(), String>>>(
     settings: &Settings,
-    command: impl FnOnce(Config) -> F,
+    command: impl FnOnce(Config, Option<TraceSettings>) -> F,
 ) -> ExitCode {
-    match settings.validate() {
-        Ok(config) => block_on(command(config)),
-        Err(faults) => refuse(&faults),
+    match (settings.validate(), TraceSettings::from_environment()) {
+        (Ok(config), Ok(traces)) => block_on(command(config, traces)),
+        (config, traces) => {
+            let mut faults: Vec<_> =
+                config.err().unwrap_or_default().iter().map(ToString::to_string).collect();
+            faults.extend(traces.err().unwrap_or_default());
+            refuse(&faults)
+        }
     }
 }
 

@@ -53,6 +53,14 @@ pub struct Settings {
     #[arg(long, env = "ATOTI_BRIDGE_DRAIN_DELAY", value_name = "DURATION", default_value = "5s")]
     pub drain_delay: String,
 
+    /// Where audit records go: stdout, stderr, or the path of a file, which may be rotated
+    #[arg(long, env = "ATOTI_BRIDGE_AUDIT_LOG", value_name = "WHERE", default_value = "stdout")]
+    pub audit_log: String,
+
+    /// Refuse cancels and deletions while their audit records cannot be written: true or false
+    #[arg(long, env = "ATOTI_BRIDGE_AUDIT_REQUIRED", value_name = "BOOL", default_value = "false")]
+    pub audit_required: String,
+
     #[command(flatten)]
     pub tuning: Tuning,
 }
@@ -116,6 +124,10 @@ pub struct Tuning {
     /// Log lines for people or for programs: text or json [default: text on a terminal, else json]
     #[arg(long, env = "ATOTI_BRIDGE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
+
+    /// Share of the calls that ended well which get a line in the log, from 0 (none) to 1 (all); failures always do
+    #[arg(long, env = "ATOTI_BRIDGE_ACCESS_LOG_RATIO", value_name = "RATIO", default_value = "1")]
+    pub access_log_ratio: String,
 }
 
 /// Validated settings.
@@ -139,6 +151,36 @@ pub struct Config {
     pub reflection: bool,
     /// How log lines look. `ATOTI_BRIDGE_LOG_FORMAT`.
     pub log_format: LogFormat,
+    /// Share of the calls that ended well which get a log line, 0 to 1. `ATOTI_BRIDGE_ACCESS_LOG_RATIO`, default 1:
+    /// who stops queries seldom wants to see each one.
+    pub access_log_ratio: f64,
+    /// Where audit records go. `ATOTI_BRIDGE_AUDIT_LOG`, default `stdout`: apart from log lines, and collected like
+    /// them.
+    pub audit_log: AuditLog,
+    /// Whether cancels and deletions are refused while records cannot be written. `ATOTI_BRIDGE_AUDIT_REQUIRED`,
+    /// default `false`: a full disk must not keep a runaway query running, unless the operator says so.
+    pub audit_required: bool,
+}
+
+/// Where audit records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditLog {
+    /// Standard output.
+    Stdout,
+    /// Standard error, among the log lines.
+    Stderr,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+impl fmt::Display for AuditLog {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => out.write_str("stdout"),
+            Self::Stderr => out.write_str("stderr"),
+            Self::File(path) => path.display().fmt(out),
+        }
+    }
 }
 
 /// A place to listen.
@@ -235,6 +277,9 @@ impl Settings {
         let allow_query_plan = check.flag("ATOTI_BRIDGE_ALLOW_QUERY_PLAN", &tuning.allow_query_plan);
         let reflection = check.flag("ATOTI_BRIDGE_REFLECTION", &tuning.reflection);
         let log_format = check.log_format("ATOTI_BRIDGE_LOG_FORMAT", tuning.log_format.as_deref());
+        let access_log_ratio = check.ratio("ATOTI_BRIDGE_ACCESS_LOG_RATIO", &tuning.access_log_ratio);
+        let audit_log = check.audit_log("ATOTI_BRIDGE_AUDIT_LOG", &self.audit_log);
+        let audit_required = check.flag("ATOTI_BRIDGE_AUDIT_REQUIRED", &self.audit_required);
 
         let config = || {
             Some(Config {
@@ -246,6 +291,9 @@ impl Settings {
                 allow_query_plan: allow_query_plan?,
                 reflection: reflection?,
                 log_format: log_format?,
+                access_log_ratio: access_log_ratio?,
+                audit_log: audit_log?,
+                audit_required: audit_required?,
             })
         };
         config().ok_or(check.faults)

@@ -4,7 +4,8 @@
 
 use std::{
     fmt,
-    io::Read as _,
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -125,12 +126,21 @@ impl<T> fmt::Debug for FromFiles<T> {
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error| format!("{}: {error}", path.display());
     let mut content = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     file.take(MOST_BYTES + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() as u64 > MOST_BYTES {
         return Err(format!("{}: longer than {MOST_BYTES} bytes", path.display()));
     }
     Ok(content)
+}
+
+/// Opens a file to append to it; makes it where there is none.
+///
+/// # Errors
+///
+/// Why not.
+pub fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {

@@ -1,6 +1,7 @@
 //! The gRPC server: everything between a listening socket and the service, from start to drain.
 
 mod accept;
+mod access;
 mod admin;
 mod headers_only;
 mod health;
@@ -18,14 +19,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{server::NamedService, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 
-use self::{accept::Connections, stack::Stack};
+use self::{accept::Connections, observe::Observer, stack::Stack};
 pub use self::{health::Health, listen::Listener};
 use crate::{
     config::Limits,
     files::FromFiles,
     proto::{FILE_DESCRIPTOR_SET, queryhistory::query_history_service_server::QueryHistoryServiceServer},
     service::QueryHistory,
-    telemetry::Metrics,
+    telemetry::Telemetry,
     tls,
 };
 
@@ -52,8 +53,10 @@ pub struct Server {
     pub tls: Option<Arc<FromFiles<tls::Server>>>,
     /// NOT_SERVING until somebody says otherwise.
     pub health: Health,
-    /// Where it counts.
-    pub metrics: Metrics,
+    /// Where it tells what happens.
+    pub telemetry: Telemetry,
+    /// Share of the calls that ended well which get a line in the log, 0 to 1.
+    pub access_log_ratio: f64,
 }
 
 impl Server {
@@ -67,7 +70,9 @@ impl Server {
     ///
     /// When a socket is gone before it begins.
     pub async fn run(self, history: QueryHistory, stop: CancellationToken) -> io::Result<()> {
-        let Self { listener, admin, limits, reflection, tls, health, metrics } = self;
+        let Self { listener, admin, limits, reflection, tls, health, telemetry, access_log_ratio } = self;
+        let metrics = telemetry.metrics.clone();
+        metrics.connections.limit(limits.max_connections.get());
         let service = Service::new(history.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut routes = Routes::new(service).add_service(HealthServer::new(health.clone()));
         if reflection {
@@ -80,12 +85,13 @@ impl Server {
             "listening"
         );
         let admin = tokio::spawn(admin::serve(admin, health.clone(), metrics.clone()));
-        let connections = Open::start(listener, routes, &limits, tls, &metrics);
+        let observer = Observer { telemetry, access_log_ratio };
+        let connections = Open::start(listener, routes, &limits, tls, observer);
         stop.cancelled().await;
 
         let Limits { drain_delay, drain_grace, .. } = limits;
         tracing::info!(delay = ?drain_delay, grace = ?drain_grace, "draining");
-        metrics.draining();
+        metrics.process.draining();
         health.leave();
         sleep(drain_delay).await;
 
@@ -101,7 +107,7 @@ impl Server {
         }
         let grace = drain_by.saturating_duration_since(Instant::now());
         let (left, ()) = tokio::join!(history.drain(grace), connections.close(grace));
-        let (open, calls) = (connections.count(), metrics.calls_in_flight());
+        let (open, calls) = (connections.count(), metrics.calls.in_flight());
         if open > 0 || left > 0 {
             tracing::warn!(
                 connections = open,
@@ -128,10 +134,11 @@ pub async fn serve(
     listener: TcpListener,
     routes: Routes,
     limits: Limits,
-    metrics: Metrics,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) {
-    let connections = Open::start(Listener::Tcp(listener), routes, &limits, None, &metrics);
+    let observer = Observer { telemetry, access_log_ratio: 1.0 };
+    let connections = Open::start(Listener::Tcp(listener), routes, &limits, None, observer);
     stop.cancelled().await;
     connections.close(Duration::MAX).await;
 }
@@ -149,7 +156,7 @@ impl Open {
         routes: Routes,
         limits: &Limits,
         tls: Option<Arc<FromFiles<tls::Server>>>,
-        metrics: &Metrics,
+        observer: Observer,
     ) -> Self {
         let open = Self {
             close: CancellationToken::new(),
@@ -157,10 +164,10 @@ impl Open {
             tasks: TaskTracker::new(),
         };
         let connections = Arc::new(Connections {
-            calls: Stack::new(routes, limits.max_deadline, metrics.clone()),
+            metrics: observer.telemetry.metrics.clone(),
+            calls: Stack::new(routes, limits.max_deadline, observer),
             limits: limits.clone(),
             tls,
-            metrics: metrics.clone(),
             close: open.close.clone(),
             cut: open.cut.clone(),
             tasks: open.tasks.clone(),

@@ -11,6 +11,7 @@ mod cancel;
 mod check;
 mod convert;
 mod delete;
+mod failed;
 mod filter;
 mod get;
 mod info;
@@ -25,16 +26,20 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
-pub use self::caller::{Caller, Peer};
 use self::{
     admission::{Admission, Places},
     stream::Answers,
     watch::Watches,
 };
+pub use self::{
+    caller::{Caller, Peer},
+    failed::Failed,
+};
 use crate::{
     atoti::{self, Atoti, Call, Lane},
+    audit::Trail,
     config::{Callers, Limits},
     proto::queryhistory::{
         CancelAllQueriesRequest, CancelAllQueriesResponse, CancelQueriesRequest, CancelQueriesResponse,
@@ -45,6 +50,7 @@ use crate::{
         query_history_service_server::QueryHistoryService,
     },
     status::{Failure, Subject},
+    telemetry::{Counted, Metrics},
 };
 
 /// Watches open at once: each costs a little memory, and no place of a call.
@@ -58,6 +64,8 @@ pub struct QueryHistory(Arc<Bridge>);
 #[derive(Debug)]
 struct Bridge {
     atoti: Arc<Atoti>,
+    trail: Trail,
+    metrics: Metrics,
     allow_query_plan: bool,
     places: Places,
     watches: Watches,
@@ -71,11 +79,21 @@ struct Bridge {
 }
 
 impl QueryHistory {
-    /// A service in front of an Atoti Server.
+    /// A service in front of an Atoti Server, whose attempts go into an audit trail.
     #[must_use]
-    pub fn new(atoti: Arc<Atoti>, limits: &Limits, callers: &Callers, allow_query_plan: bool) -> Self {
+    pub fn new(
+        atoti: Arc<Atoti>,
+        trail: Trail,
+        metrics: Metrics,
+        limits: &Limits,
+        callers: &Callers,
+        allow_query_plan: bool,
+    ) -> Self {
+        metrics.calls.limit(limits.max_in_flight.get());
         Self(Arc::new(Bridge {
             atoti,
+            trail,
+            metrics,
             allow_query_plan,
             places: Places::new(limits.max_in_flight),
             watches: Watches::default(),
@@ -213,14 +231,34 @@ fn answer<T>(caller: &Caller, done: Result<T, Failure>) -> Result<Response<T>, S
     }
 }
 
-/// Turns a failure into the caller's status, notes its reason, and logs it: once.
+/// Turns a failure into the caller's status, and notes it for the call's line in the log.
 pub fn refuse(failure: &Failure, caller: &Caller) -> Status {
-    caller.failed(failure.reason());
-    log(failure, &caller.request_id);
+    caller.failed(failure);
+    tell_cause(failure, caller);
     failure.to_status(caller.subject())
 }
 
+/// What Atoti or the network put there is for debug logs only.
+fn tell_cause(failure: &Failure, caller: &Caller) {
+    if let Some(error) = failure.atoti_error() {
+        tracing::debug!(
+            request_id = caller.request_id,
+            trace_id = caller.trace.as_ref().map(|trace| tracing::field::display(trace.trace_id())),
+            span_id = caller.trace.as_ref().map(|trace| tracing::field::display(trace.span_id())),
+            cause = %error.cause,
+            "cause in full"
+        );
+    }
+}
+
 impl Bridge {
+    /// The same as [`admit`](Self::admit) for an attempt that must be recorded.
+    fn admit_attempt(&self, caller: &Caller, lane: Lane) -> Result<Admission, Failure> {
+        let admission = self.admit(caller, lane)?;
+        self.trail.ready().map_err(|_| Failure::AuditUnavailable)?;
+        Ok(admission)
+    }
+
     /// Lets a call in, or says why not. It is at work until what is given back is dropped.
     fn admit(&self, caller: &Caller, lane: Lane) -> Result<Admission, Failure> {
         self.let_in(caller)?;
@@ -228,12 +266,13 @@ impl Bridge {
     }
 
     /// The same for a watch, which lasts long and does little.
-    fn admit_watch(&self, caller: &Caller) -> Result<OwnedSemaphorePermit, Failure> {
+    fn admit_watch(&self, caller: &Caller) -> Result<(OwnedSemaphorePermit, Counted), Failure> {
         self.let_in(caller)?;
         if self.watches_end.is_cancelled() {
             return Err(Failure::Draining);
         }
-        Arc::clone(&self.watch_places).try_acquire_owned().map_err(|_| Failure::Overloaded)
+        let place = Arc::clone(&self.watch_places).try_acquire_owned().map_err(|_| Failure::Overloaded)?;
+        Ok((place, self.metrics.calls.watching()))
     }
 
     fn let_in(&self, caller: &Caller) -> Result<(), Failure> {
@@ -254,49 +293,4 @@ async fn explain(atoti: &Atoti, call: &Call, error: atoti::Error) -> Failure {
         return Failure::ApiMissing(error);
     }
     Failure::Atoti(error)
-}
-
-/// Logs a failure: for the operator, with its class; nothing that Atoti or the network put there above `debug`.
-fn log(failure: &Failure, request_id: &str) {
-    let reason = failure.reason();
-    let error = failure.atoti_error();
-    macro_rules! at {
-        ($level:ident) => {
-            tracing::$level!(
-                request_id,
-                reason = reason.as_str(),
-                cause = error.map(|error| error.cause.class),
-                http_status = error.and_then(|error| error.http_status),
-                node = error.and_then(|error| error.node.as_deref()),
-                body_shape = error.map(|error| tracing::field::debug(error.shape)),
-                attempts = error.map(|error| error.attempts),
-                request_sent = error.map(|error| error.request_sent),
-                "call failed",
-            )
-        };
-    }
-    match reason.code() {
-        // Atoti, the way to it, or a limit: the operator's business.
-        Code::Unavailable
-        | Code::DeadlineExceeded
-        | Code::ResourceExhausted
-        | Code::Internal
-        | Code::Unknown
-        | Code::Unimplemented
-        | Code::DataLoss => at!(warn),
-        // An answer that a caller must live with.
-        Code::Ok
-        | Code::Cancelled
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unauthenticated => at!(debug),
-    }
-    if let Some(error) = error {
-        tracing::debug!(request_id, cause = %error.cause, "cause in full");
-    }
 }

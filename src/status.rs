@@ -3,6 +3,7 @@
 //! The only place where a [`tonic::Status`] is built (clippy's `disallowed-methods` sees to that). Pure: no I/O, no
 //! clock. [`Reason`] is the table; [`page`] prints it as `docs/STATUS.md`.
 
+mod code;
 pub mod page;
 mod reason;
 
@@ -13,7 +14,10 @@ use prost::Message as _;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-pub use self::reason::{Reason, code_name};
+pub use self::{
+    code::{code_name, is_fault},
+    reason::Reason,
+};
 use crate::atoti::{self, Fact, QueryStatus, Refusal};
 
 /// `ErrorInfo.domain`.
@@ -73,6 +77,10 @@ pub enum Failure {
     DeadlineBeforeSend,
     /// The deadline was over while Atoti was at work.
     DeadlineAfterSend,
+    /// The operator wants no attempt without its audit record, and none can be written now.
+    AuditUnavailable,
+    /// Atoti accepted, and the audit record that the operator wants is not written.
+    AuditFailed,
     /// A panic.
     Bug,
 }
@@ -120,6 +128,8 @@ impl Failure {
             Self::Draining => Reason::Draining,
             Self::DeadlineBeforeSend => Reason::DeadlineBeforeSend,
             Self::DeadlineAfterSend => Reason::BackendTimeout,
+            Self::AuditUnavailable => Reason::AuditUnavailable,
+            Self::AuditFailed => Reason::AuditFailed,
             Self::Bug => Reason::BridgeBug,
         }
     }
@@ -148,7 +158,18 @@ impl Failure {
             | Self::Draining
             | Self::DeadlineBeforeSend
             | Self::DeadlineAfterSend
+            | Self::AuditUnavailable
+            | Self::AuditFailed
             | Self::Bug => None,
+        }
+    }
+
+    /// Whether bytes of the request may have left for Atoti. `false` is certain.
+    #[must_use]
+    pub fn request_sent(&self) -> bool {
+        match self {
+            Self::DeadlineAfterSend | Self::DeadlineOver | Self::CallerGone | Self::AuditFailed => true,
+            _ => self.atoti_error().is_some_and(|error| error.request_sent),
         }
     }
 
@@ -206,13 +227,9 @@ impl Failure {
 
     fn metadata(&self, reason: Reason, subject: Subject<'_>) -> HashMap<String, String> {
         let error = self.atoti_error();
-        let request_sent = match self {
-            Self::DeadlineAfterSend | Self::DeadlineOver | Self::CallerGone => true,
-            _ => error.is_some_and(|error| error.request_sent),
-        };
         let mut metadata = HashMap::new();
         let mut put = |key: &str, value: &str| metadata.insert(key.to_owned(), value.to_owned());
-        put("requestSent", flag(request_sent));
+        put("requestSent", flag(self.request_sent()));
         put("retryable", flag(reason.retryable()));
         if let Some(error) = error {
             put("attempts", &error.attempts.to_string());

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, header};
 use tokio::time::Instant;
 
 use super::{
-    Atoti, Call, Error, below,
-    exchange::Success,
+    Atoti, Call, Error,
+    exchange::{Exchange, Success},
     wire::{self, Discovery},
 };
 
@@ -24,19 +24,20 @@ const FRESH: Duration = Duration::from_secs(15);
 pub(super) struct Installed(ArcSwapOption<(Instant, Discovery)>);
 
 impl Atoti {
-    /// The discovery document, asked for now. It is public: no credentials go along. Nothing, when what came is
-    /// something else.
+    /// The discovery document, asked for now, on behalf of a call or of nobody. It is public: no credentials go along.
+    /// Nothing, when what came is something else.
     ///
     /// # Errors
     ///
     /// Why nothing came.
-    pub async fn discover(&self, headers: HeaderMap, by: Instant) -> Result<Option<Discovery>, Error> {
-        let url = below(&self.base, ["versions", "rest"]);
-        let mut request = Self::request(Method::GET, url, headers);
+    pub async fn discover(&self, call: Option<&Call>, by: Instant) -> Result<Option<Discovery>, Error> {
+        let asked = self.base.versions();
+        let headers = call.map_or_else(HeaderMap::new, |call| call.headers.clone());
+        let mut request = Self::request(&asked, headers);
         request.headers_mut().remove(header::AUTHORIZATION);
         // One request now and then, which must not wait behind those that it tells about.
-        let exchange = self.bounded(by, BODY_CAP, None);
-        match exchange.attempt(&self.http.client(), &self.lanes, request).await {
+        let exchange = Exchange { lane: None, ..self.bounded(&asked, by, BODY_CAP, call) };
+        match exchange.attempt(self, request, 0).await {
             Ok(Success { body, .. }) => {
                 let discovery = wire::discovery(body, API_KEY);
                 if let Some(discovery) = &discovery {
@@ -54,7 +55,7 @@ impl Atoti {
     ///
     /// Why nothing does.
     pub async fn probe(&self, within: Duration) -> Result<(), Error> {
-        match self.discover(HeaderMap::new(), Instant::now() + within).await {
+        match self.discover(None, Instant::now() + within).await {
             Err(error) if !error.is_an_answer() => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -67,7 +68,7 @@ impl Atoti {
         match seen.filter(|seen| seen.0.elapsed() < FRESH) {
             Some(seen) => seen.1.api_versions.is_none(),
             None => {
-                let discovered = self.discover(call.headers.clone(), call.read_by).await;
+                let discovered = self.discover(Some(call), call.read_by).await;
                 matches!(discovered, Ok(Some(Discovery { api_versions: None, .. })))
             }
         }

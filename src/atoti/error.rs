@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
 use super::answer::Shape;
+use crate::telemetry::ErrorType;
 
 /// An operation that did not succeed.
 ///
@@ -133,6 +134,26 @@ impl Refusal {
 }
 
 impl Fact {
+    /// The fact as OpenTelemetry's `error.type`: a bounded word.
+    pub(super) const fn error_type(self) -> ErrorType {
+        ErrorType::Class(match self {
+            Self::Refused(refusal) => return ErrorType::Status(refusal.status),
+            Self::Html => "unexpected_html",
+            Self::MalformedBody => "malformed_body",
+            Self::BodyTruncated => "body_truncated",
+            Self::ResponseTooLarge => "response_too_large",
+            Self::ConnectFailed => "connect_failed",
+            Self::DnsFailed => "dns_failed",
+            Self::TlsFailed => "tls_failed",
+            Self::TlsUntrusted => "tls_untrusted",
+            Self::ConnectionLost => "connection_lost",
+            Self::Protocol => "protocol_error",
+            Self::TimedOut => "timeout",
+            Self::DeadlineBeforeSend => "deadline_before_send",
+            Self::NoToken => "no_token",
+        })
+    }
+
     /// Whether the fact alone proves that no byte of the request left.
     pub(super) fn precludes_sending(self) -> bool {
         match self {

@@ -2,20 +2,25 @@
 
 use std::{pin::pin, time::Duration};
 
-use futures_util::future::OptionFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use reqwest::{Client, Request, Response};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, timeout, timeout_at},
+};
 use url::Url;
 
 use super::{
+    Atoti, Call,
     answer::{self, BodyEnd, Expected, Shape},
+    base::Asked,
     body::Body,
     error::{Cause, Error, Fact, classify},
     gate::Gate,
-    lanes::{Lane, Lanes},
+    lanes::Lane,
 };
+use crate::telemetry::{Attempt, TraceContext};
 
 /// With less time than this, a request is not worth sending: its answer would come too late.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
@@ -24,6 +29,9 @@ const WRITE_BODY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How an operation is to be carried out.
 pub(super) struct Exchange<'a> {
+    pub(super) asked: &'a Asked,
+    /// On whose behalf; nobody's, if it is the bridge's own concern.
+    pub(super) call: Option<&'a Call>,
     pub(super) expected: Expected,
     pub(super) bounds: Bounds,
     /// Bytes of body that are read at most.
@@ -106,15 +114,19 @@ impl Failed {
 }
 
 impl Exchange<'_> {
-    /// Makes the attempt, when its turn comes.
+    /// What the attempts are a part of.
+    pub(super) fn trace(&self) -> Option<&TraceContext> {
+        self.call.and_then(|call| call.trace.as_ref())
+    }
+
+    /// Makes the attempt, when its turn comes; `before` were made before it.
     pub(super) async fn attempt(
         &self,
-        http: &Client,
-        lanes: &Lanes,
-        request: Request,
+        atoti: &Atoti,
+        mut request: Request,
+        before: u32,
     ) -> Result<Success, Failed> {
-        let turn = OptionFuture::from(self.lane.map(|lane| lanes.enter(lane)));
-        let Ok(_turn) = timeout_at(self.bounds.begin_by, turn).await else {
+        let Ok(_turn) = timeout_at(self.bounds.begin_by, self.turn(atoti)).await else {
             return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over while waiting for a turn"));
         };
         let now = Instant::now();
@@ -122,9 +134,26 @@ impl Exchange<'_> {
         if now + SHORTEST_ATTEMPT > self.bounds.begin_by {
             return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over before sending"));
         }
-        let url = request.url().clone();
+        let Asked { url, target, .. } = self.asked;
+        let attempt = Attempt::start(&atoti.telemetry, target, url.as_str(), self.trace(), before);
+        attempt.propagate(request.headers_mut());
+        let done = self.carry_out(&atoti.http.client(), request, end_by).await;
+        match &done {
+            Ok(success) => attempt.ended(Some(success.http_status), None),
+            Err(failed) => attempt.ended(failed.http_status, Some(failed.fact.error_type())),
+        }
+        done
+    }
+
+    async fn turn<'l>(&self, atoti: &'l Atoti) -> Option<SemaphorePermit<'l>> {
+        let lane = self.lane?;
+        let _waiting = atoti.telemetry.metrics.upstream.waiting();
+        Some(atoti.lanes.enter(lane).await)
+    }
+
+    async fn carry_out(&self, http: &Client, request: Request, end_by: Instant) -> Result<Success, Failed> {
         let response = self.head(http, request, end_by).await?;
-        self.read(&url, response, end_by).await
+        self.read(&self.asked.url, response, end_by).await
     }
 
     /// What became of the operation as a whole.

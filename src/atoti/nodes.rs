@@ -2,24 +2,25 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use url::Url;
-
-use super::Atoti;
+use super::{Atoti, base::Base};
 use crate::{config, files::FromFiles};
 
-/// Base URLs by `nodeName`.
-pub(super) type Nodes = BTreeMap<String, Url>;
+/// Where they are, by `nodeName`.
+pub(super) type Nodes = BTreeMap<String, Base>;
 
 /// One node of Atoti.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// As the history calls it.
     pub name: String,
-    pub(super) base: Url,
+    pub(super) base: Base,
 }
 
 pub(super) fn follow(path: &Path) -> Result<FromFiles<Nodes>, String> {
-    let parse = |contents: &[Vec<u8>]| config::nodes(&contents.concat());
+    let parse = |contents: &[Vec<u8>]| {
+        let nodes = config::nodes(&contents.concat())?;
+        Ok(nodes.into_iter().map(|(name, url)| (name, Base::new(url))).collect())
+    };
     FromFiles::load("the Atoti nodes", vec![path.to_owned()], parse)
 }
 
@@ -43,7 +44,7 @@ impl Atoti {
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
         let Some(nodes) = &self.nodes else { return Vec::new() };
-        let node = |(name, base): (&String, &Url)| Node { name: name.clone(), base: base.clone() };
+        let node = |(name, base): (&String, &Base)| Node { name: name.clone(), base: base.clone() };
         nodes.current().iter().map(node).collect()
     }
 }

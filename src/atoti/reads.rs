@@ -5,10 +5,10 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::Instant;
-use url::Url;
 
 use super::{
-    Atoti, Call, Error, Filter, Listing, Part, Query, QueryId, below, exchange::Exchange, exchange::Success,
+    Atoti, Call, Error, Filter, Listing, Part, Query, QueryId,
+    exchange::{Exchange, Success},
 };
 
 /// The longest answer to a read of one query: the text of a large query fits many times over.
@@ -23,8 +23,9 @@ impl Atoti {
     pub async fn get_query(&self, call: &Call, id: &QueryId) -> Result<Query, Error> {
         // It has no body to hold back.
         call.gate.open();
-        let exchange = self.bounded(call.read_by, QUERY_BODY_CAP.min(self.max_body), Some(call.lane));
-        self.get(&exchange, &Self::query_url(&self.base, id), &call.headers).await
+        let asked = self.base.query(Method::GET, id);
+        let exchange = self.bounded(&asked, call.read_by, QUERY_BODY_CAP.min(self.max_body), Some(call));
+        self.get(&exchange, &call.headers).await
     }
 
     /// Reads a part of the history: `GET /queries`.
@@ -34,8 +35,9 @@ impl Atoti {
     /// Whatever kept it from being read.
     pub async fn list_queries(&self, call: &Call, filter: &Filter, part: Part) -> Result<Listing, Error> {
         call.gate.open();
-        let exchange = self.bounded(call.read_by, self.max_body, Some(call.lane));
-        self.get(&exchange, &Self::queries_url(&self.base, &filter.with(part)), &call.headers).await
+        let asked = self.base.queries(Method::GET, &filter.with(part));
+        let exchange = self.bounded(&asked, call.read_by, self.max_body, Some(call));
+        self.get(&exchange, &call.headers).await
     }
 
     /// Has Atoti execute a query again and explain how: `GET /query/{id}/query-plan`. Yields a JSON array as it came.
@@ -45,14 +47,14 @@ impl Atoti {
     /// Whatever kept Atoti from it; a 400 when the query is not MDX.
     pub async fn query_plan(&self, call: &Call, id: &QueryId, timeout: Duration) -> Result<String, Error> {
         call.gate.open();
-        let mut url = below(&Self::query_url(&self.base, id), ["query-plan"]);
         // Java reads fractions of a second, and counts in nanoseconds.
-        url.set_query(Some(&format!("timeout=PT{}.{:09}S", timeout.as_secs(), timeout.subsec_nanos())));
-        let mut exchange = self.bounded(call.read_by, self.max_body, Some(call.lane));
+        let parameters = format!("timeout=PT{}.{:09}S", timeout.as_secs(), timeout.subsec_nanos());
+        let asked = self.base.query_plan(id, &parameters);
+        let mut exchange = self.bounded(&asked, call.read_by, self.max_body, Some(call));
         // The caller has said how long a query may take to execute, and that is no attempt like any other.
         exchange.once = true;
         exchange.bounds.per_attempt = call.read_by.saturating_duration_since(Instant::now());
-        let request = || Self::request(Method::GET, url.clone(), call.headers.clone());
+        let request = || Self::request(&asked, call.headers.clone());
         let (attempts, Success { http_status, body }) = self.run(&exchange, request).await?;
         let malformed =
             |why: &dyn std::fmt::Display| self.ended(Error::malformed(attempts, http_status, why));
@@ -64,25 +66,29 @@ impl Atoti {
     }
 
     /// Reads the newest query of the history, whichever it is, with the bridge's own credentials or else with these
-    /// headers: `GET /queries`.
+    /// headers, on behalf of a call or of nobody: `GET /queries`.
     ///
     /// # Errors
     ///
     /// Whatever kept it from being read.
-    pub async fn read_history(&self, headers: &HeaderMap, by: Instant) -> Result<(), Error> {
+    pub async fn read_history(
+        &self,
+        headers: &HeaderMap,
+        call: Option<&Call>,
+        by: Instant,
+    ) -> Result<(), Error> {
+        let asked = self.base.queries(Method::GET, &Filter::default().with(Part { size: 1, page: 0 }));
         // One request now and then, which must not wait behind those that it tells about.
-        let exchange = self.bounded(by, self.max_body, None);
-        let url = Self::queries_url(&self.base, &Filter::default().with(Part { size: 1, page: 0 }));
-        self.get::<Listing>(&exchange, &url, headers).await.map(drop)
+        let exchange = Exchange { lane: None, ..self.bounded(&asked, by, self.max_body, call) };
+        self.get::<Listing>(&exchange, headers).await.map(drop)
     }
 
     async fn get<T: DeserializeOwned>(
         &self,
         exchange: &Exchange<'_>,
-        url: &Url,
         headers: &HeaderMap,
     ) -> Result<T, Error> {
-        let request = || Self::request(Method::GET, url.clone(), headers.clone());
+        let request = || Self::request(exchange.asked, headers.clone());
         let (attempts, Success { http_status, body }) = self.run(exchange, request).await?;
         body.json().map_err(|why| self.ended(Error::malformed(attempts, http_status, &why)))
     }

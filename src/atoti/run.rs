@@ -1,19 +1,17 @@
 //! How an operation is carried out: with whose credentials, and repeated when.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, header};
 use reqwest::Request;
 use tokio::time::Instant;
 use tower::retry::budget::Budget as _;
 
 use super::{
-    Atoti, Error, Fact, Refusal, below,
+    Atoti, Call, Error, Fact, Refusal,
     credentials::{Credentials, Token},
     exchange::{Exchange, Failed, Success},
     retry,
 };
 
-/// Where a JSON Web Token is had for a login.
-const TOKEN: &str = "activeviam/jwt/rest/v3/token";
 /// The longest answer of the token endpoint.
 const TOKEN_BODY_CAP: usize = 64 * 1024;
 
@@ -27,15 +25,22 @@ impl Atoti {
         self.budget.deposit();
         let by = exchange.bounds.begin_by;
         let own = self.own_authorization(by, None).await.map_err(|failed| self.not_begun(failed))?;
-        let first = match self.attempt(exchange, request(), own.clone()).await {
+        let first = match self.attempt(exchange, request(), own.clone(), 0).await {
             Ok(success) => return Ok((1, success)),
             Err(failed) => failed,
         };
         let Some((own, answer_lost)) = self.repeat(exchange, &first, own).await else {
             return Err(self.ended(exchange.error(first, 1, false)));
         };
-        tracing::debug!(fact = ?first.fact, cause = %first.cause, "attempt failed; repeating once");
-        match self.attempt(exchange, request(), own).await {
+        tracing::debug!(
+            request_id = exchange.call.and_then(Call::request_id),
+            trace_id = exchange.trace().map(|trace| tracing::field::display(trace.trace_id())),
+            span_id = exchange.trace().map(|trace| tracing::field::display(trace.span_id())),
+            fact = ?first.fact,
+            cause = %first.cause,
+            "attempt failed; repeating once"
+        );
+        match self.attempt(exchange, request(), own, 1).await {
             Ok(success) => Ok((2, success)),
             Err(second) => Err(self.ended(exchange.error(second, 2, answer_lost))),
         }
@@ -59,7 +64,7 @@ impl Atoti {
             && !exchange.would_cost_twice(first)
             && retry::worth_waiting(&first.fact, pause)
             && exchange.bounds.leave_room_for(pause)
-            && self.budget.withdraw();
+            && self.within_budget();
         if !may_repeat {
             return None;
         }
@@ -68,17 +73,24 @@ impl Atoti {
         Some((own, answer_lost))
     }
 
+    fn within_budget(&self) -> bool {
+        let granted = self.budget.withdraw();
+        self.telemetry.metrics.upstream.repeated(granted);
+        granted
+    }
+
     async fn attempt(
         &self,
         exchange: &Exchange<'_>,
         mut request: Request,
         own: Option<HeaderValue>,
+        before: u32,
     ) -> Result<Success, Failed> {
         if self.credentials.are_own() {
             request.headers_mut().remove(header::AUTHORIZATION);
         }
         request.headers_mut().extend(own.map(|own| (header::AUTHORIZATION, own)));
-        exchange.attempt(&self.http.client(), &self.lanes, request).await
+        exchange.attempt(self, request, before).await
     }
 
     /// The bridge's own `authorization`, if it has one; `refused` is one that Atoti wants no more.
@@ -105,10 +117,11 @@ impl Atoti {
     /// `GET /activeviam/jwt/rest/v3/token`.
     async fn ask_for_token(&self, login: HeaderValue, by: Instant) -> Result<Token, Failed> {
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, login)]);
-        let request = Self::request(Method::GET, below(&self.base, TOKEN.split('/')), headers);
+        let asked = self.base.token();
+        let request = Self::request(&asked, headers);
         // No call can do without it.
-        let exchange = self.bounded(by, TOKEN_BODY_CAP, None);
-        let answer = exchange.attempt(&self.http.client(), &self.lanes, request).await;
+        let exchange = self.bounded(&asked, by, TOKEN_BODY_CAP, None);
+        let answer = exchange.attempt(self, request, 0).await;
         match answer {
             Ok(Success { body, .. }) => Token::from_json(&body.beginning())
                 .ok_or(Failed::new(Fact::NoToken, "the token endpoint's answer is no token")),

@@ -3,11 +3,11 @@
 use http::{HeaderValue, Method, header};
 use reqwest::Request;
 use tokio::time::Instant;
-use url::Url;
 
 use super::{
     Atoti, Call, Error, Filter, Node, QueryId,
     answer::Expected,
+    base::{Asked, Base},
     exchange::{Bounds, Exchange},
 };
 
@@ -36,7 +36,7 @@ impl Atoti {
         id: &QueryId,
         at: Option<&Node>,
     ) -> Result<Accepted, Error> {
-        self.cancel(call, &Self::query_url(self.base_of(at), id), at).await
+        self.cancel(call, &self.base_of(at).query(Method::PATCH, id), at).await
     }
 
     /// Asks Atoti, or one node of it, to cancel everything that runs there: `PATCH /queries?status=RUNNING`.
@@ -47,7 +47,7 @@ impl Atoti {
     ///
     /// Whatever kept Atoti from accepting; a 500 may mean that some queries were cancelled and others could not be.
     pub async fn cancel_all(&self, call: &Call, at: Option<&Node>) -> Result<Accepted, Error> {
-        self.cancel(call, &Self::queries_url(self.base_of(at), "status=RUNNING"), at).await
+        self.cancel(call, &self.base_of(at).queries(Method::PATCH, "status=RUNNING"), at).await
     }
 
     /// Deletes a query that has ended: `DELETE /query/{id}`.
@@ -56,7 +56,7 @@ impl Atoti {
     ///
     /// Whatever kept Atoti from it; a 400 when the query still runs.
     pub async fn delete_query(&self, call: &Call, id: &QueryId) -> Result<Accepted, Error> {
-        self.delete(call, &Self::query_url(&self.base, id)).await
+        self.delete(call, &self.base.query(Method::DELETE, id)).await
     }
 
     /// Deletes what has ended and is wanted: `DELETE /queries`. A filter that wants everything deletes everything.
@@ -65,15 +65,17 @@ impl Atoti {
     ///
     /// Whatever kept Atoti from it.
     pub async fn delete_queries(&self, call: &Call, filter: &Filter) -> Result<Accepted, Error> {
-        self.delete(call, &Self::queries_url(&self.base, &filter.parameters())).await
+        self.delete(call, &self.base.queries(Method::DELETE, &filter.parameters())).await
     }
 
-    fn base_of<'a>(&'a self, at: Option<&'a Node>) -> &'a Url {
+    fn base_of<'a>(&'a self, at: Option<&'a Node>) -> &'a Base {
         at.map_or(&self.base, |node| &node.base)
     }
 
-    async fn cancel(&self, call: &Call, url: &Url, at: Option<&Node>) -> Result<Accepted, Error> {
+    async fn cancel(&self, call: &Call, asked: &Asked, at: Option<&Node>) -> Result<Accepted, Error> {
         let exchange = Exchange {
+            asked,
+            call: Some(call),
             expected: Expected::Nothing,
             bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
             body_cap: BODY_CAP,
@@ -82,7 +84,7 @@ impl Atoti {
             lane: Some(call.lane),
         };
         let request = || {
-            let mut request = Self::request(Method::PATCH, url.clone(), call.headers.clone());
+            let mut request = Self::request(asked, call.headers.clone());
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *request.body_mut() = Some(call.gate.guard(CANCEL_BODY));
             request
@@ -92,14 +94,14 @@ impl Atoti {
             .map_err(|error| Error { node: at.map(|node| node.name.as_str().into()), ..error })
     }
 
-    async fn delete(&self, call: &Call, url: &Url) -> Result<Accepted, Error> {
+    async fn delete(&self, call: &Call, asked: &Asked) -> Result<Accepted, Error> {
         // It has no body to hold back. Past the deadline nothing is sent, and the gate says so.
         if Instant::now() < call.read_by {
             call.gate.open();
         }
-        let exchange =
-            Exchange { expected: Expected::Nothing, ..self.bounded(call.read_by, BODY_CAP, Some(call.lane)) };
-        self.write(&exchange, || Self::request(Method::DELETE, url.clone(), call.headers.clone())).await
+        let bounded = self.bounded(asked, call.read_by, BODY_CAP, Some(call));
+        let exchange = Exchange { expected: Expected::Nothing, ..bounded };
+        self.write(&exchange, || Self::request(asked, call.headers.clone())).await
     }
 
     async fn write(&self, exchange: &Exchange<'_>, request: impl Fn() -> Request) -> Result<Accepted, Error> {

@@ -14,7 +14,8 @@ use super::{Output, authorization};
 use crate::{
     atoti::Atoti,
     config::{Config, Credentials, Settings},
-    files, telemetry,
+    files,
+    telemetry::{self, Telemetry},
 };
 
 /// What the check takes.
@@ -67,9 +68,10 @@ impl Check {
 
 pub(super) async fn run(check: Check, valid: Valid) -> Result<(), String> {
     let Valid { config, authorization } = valid;
-    telemetry::init(config.log_format);
+    let _logs = telemetry::init(config.log_format);
     let upstream = &config.upstream;
-    let atoti = Atoti::new(upstream).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
+    let atoti = Atoti::new(upstream, Telemetry::default())
+        .map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
     let tried = match (&upstream.credentials, check.authorization_file) {
         (Credentials::Own(scheme, file), _) => Tried::Own(*scheme, file.clone()),
         (Credentials::Forward, Some(file)) => Tried::Given(file),
@@ -77,12 +79,12 @@ pub(super) async fn run(check: Check, valid: Valid) -> Result<(), String> {
     };
     let headers: HeaderMap = authorization.map(|value| (header::AUTHORIZATION, value)).into_iter().collect();
 
-    let discovered = atoti.discover(HeaderMap::new(), Instant::now() + upstream.timeout).await;
+    let discovered = atoti.discover(None, Instant::now() + upstream.timeout).await;
     let discovery = discovered.map(|found| found.map(|found| found.api_versions.is_some()));
     // Whoever does not answer is not asked twice.
     let answered = discovery.as_ref().err().is_none_or(|error| error.http_status.is_some());
     let history = if answered {
-        Some(atoti.read_history(&headers, Instant::now() + upstream.timeout).await)
+        Some(atoti.read_history(&headers, None, Instant::now() + upstream.timeout).await)
     } else {
         None
     };

@@ -15,7 +15,7 @@ use crate::{
     },
     server::Listener,
     simulator::{Options, Security, Simulator},
-    telemetry,
+    telemetry::{self, TraceSettings},
 };
 use clap::Args;
 
@@ -46,13 +46,16 @@ impl Demo {
             callers: CallerSettings::default(),
             // Nobody balances over a demonstration.
             drain_delay: "0s".to_owned(),
+            // Standard output is the story.
+            audit_log: "stderr".to_owned(),
+            audit_required: "false".to_owned(),
             tuning: self.tuning.clone(),
         }
     }
 }
 
-pub(super) async fn run(demo: Demo, mut config: Config) -> Result<(), String> {
-    telemetry::init(config.log_format);
+pub(super) async fn run(demo: Demo, mut config: Config, traces: Option<TraceSettings>) -> Result<(), String> {
+    let logs = telemetry::init(config.log_format);
     let signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let sockets = serve::bind(&config).await?;
     let simulator = simulator(&demo.scene).await?;
@@ -60,7 +63,7 @@ pub(super) async fn run(demo: Demo, mut config: Config) -> Result<(), String> {
     let address = local_address(&sockets.grpc)?;
     let shown = tokio::spawn(show(address, simulator));
     tokio::select! {
-        served = serve::until_stopped(sockets, &config, signals) => served,
+        served = serve::until_stopped(sockets, &config, traces, signals, &logs) => served,
         // It ends only when something went wrong: otherwise it keeps the simulator alive.
         failed = shown => failed.unwrap_or_else(|panic| Err(format!("the demonstration broke off: {panic}"))),
     }

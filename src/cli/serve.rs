@@ -1,17 +1,18 @@
 //! `serve`: the service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
 use super::{signal::Signals, upkeep::Upkeep};
 use crate::{
     atoti::Atoti,
+    audit::Trail,
     config::{Config, TlsFiles},
     files::FromFiles,
     server::{Health, Listener, Server},
     service::QueryHistory,
-    telemetry::{self, Metrics},
+    telemetry::{self, Logs, Metrics, Telemetry, TraceSettings, Traces},
     tls,
 };
 
@@ -21,22 +22,41 @@ pub(super) struct Sockets {
     pub(super) admin: TcpListener,
 }
 
-pub(super) async fn run(config: Config) -> Result<(), String> {
-    telemetry::init(config.log_format);
+/// How long the last spans and audit records may take to leave, when everything else is done.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// The same for audit records alone, when a second signal leaves no time for anything else.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+pub(super) async fn run(config: Config, traces: Option<TraceSettings>) -> Result<(), String> {
+    let logs = telemetry::init(config.log_format);
     let signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
     raise_file_limit(&config);
     let sockets = bind(&config).await?;
-    log_configuration(&config);
-    until_stopped(sockets, &config, signals).await
+    log_configuration(&config, traces.is_some());
+    until_stopped(sockets, &config, traces, signals, &logs).await
 }
 
 /// Serves until the drain is over, or a second signal cuts it short.
-pub(super) async fn until_stopped(sockets: Sockets, config: &Config, signals: Signals) -> Result<(), String> {
-    let atoti =
-        Atoti::new(&config.upstream).map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
+pub(super) async fn until_stopped(
+    sockets: Sockets,
+    config: &Config,
+    traces: Option<TraceSettings>,
+    signals: Signals,
+    logs: &Logs,
+) -> Result<(), String> {
+    let metrics = Metrics::new();
+    metrics.process.log(logs.dropped.clone());
+    let traces = traces.map(|settings| Traces::start(settings, &metrics)).transpose();
+    let traces = traces.map_err(|error| format!("cannot send traces: {error}"))?.unwrap_or_default();
+    let trail = Trail::open(&config.audit_log, config.audit_required, metrics.clone())
+        .map_err(|error| format!("cannot write audit records to {}: {error}", config.audit_log))?;
+    let telemetry = Telemetry { metrics: metrics.clone(), traces: traces.clone() };
+
+    let atoti = Atoti::new(&config.upstream, telemetry.clone())
+        .map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
     let atoti = Arc::new(atoti);
     let tls = config.callers.tls.as_ref().map(certificates).transpose()?.map(Arc::new);
-    let (health, metrics) = (Health::new(), Metrics::new());
+    let health = Health::new();
     let upkeep = Upkeep {
         atoti: Arc::clone(&atoti),
         tls: tls.clone(),
@@ -44,24 +64,32 @@ pub(super) async fn until_stopped(sockets: Sockets, config: &Config, signals: Si
         metrics: metrics.clone(),
         probe_timeout: config.upstream.connect_timeout,
     };
-    let history = QueryHistory::new(atoti, &config.limits, &config.callers, config.allow_query_plan);
+    let Config { limits, callers, allow_query_plan, .. } = config;
+    let history = QueryHistory::new(atoti, trail.clone(), metrics, limits, callers, *allow_query_plan);
     let server = Server {
         listener: sockets.grpc,
         admin: sockets.admin,
-        limits: config.limits.clone(),
+        limits: limits.clone(),
         reflection: config.reflection,
         tls,
         health,
-        metrics,
+        telemetry,
+        access_log_ratio: config.access_log_ratio,
     };
-    tokio::select! {
+    let served = tokio::select! {
         served = server.run(history, signals.drain) => served.map_err(|error| format!("serving failed: {error}")),
         () = signals.now.cancelled() => {
             tracing::warn!("second signal: stopping at once");
             Ok(())
         }
         () = upkeep.run() => unreachable!("it has no end"),
+    };
+    if signals.now.is_cancelled() {
+        trail.close(LAST_MOMENT).await;
+    } else {
+        tokio::join!(trail.close(LAST_WORDS), traces.finish(LAST_WORDS));
     }
+    served
 }
 
 /// Makes room for the connections allowed, as far as this process may: the customary limit of 1024 files is a relic.
@@ -99,7 +127,7 @@ pub(super) async fn bind(config: &Config) -> Result<Sockets, String> {
 }
 
 /// Says once what the process runs with. No setting is a secret: those come from files only.
-fn log_configuration(config: &Config) {
+fn log_configuration(config: &Config, traces: bool) {
     let Config { upstream, callers, limits, .. } = config;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -125,6 +153,10 @@ fn log_configuration(config: &Config) {
         drain_grace = ?limits.drain_grace,
         allow_query_plan = config.allow_query_plan,
         reflection = config.reflection,
+        access_log_ratio = config.access_log_ratio,
+        audit_log = %config.audit_log,
+        audit_required = config.audit_required,
+        traces,
         "configuration",
     );
 }

@@ -59,17 +59,17 @@ impl Upkeep {
     }
 
     fn refresh(&self) {
-        let metrics = &self.metrics;
+        let files = &self.metrics.files;
         if let Some(tls) = &self.tls {
-            metrics.reload_failed("tls", tls.refresh() == Refreshed::Refused);
-            metrics.certificate_expires("tls", tls.current().expires);
+            files.reload_failed("tls", tls.refresh() == Refreshed::Refused);
+            files.certificate_expires("tls", tls.current().expires);
         }
-        let files = self.atoti.refresh_files();
-        metrics.reload_failed("upstream_tls", files.certificates == Refreshed::Refused);
-        metrics.reload_failed("credentials", files.credentials == Refreshed::Refused);
-        metrics.reload_failed("nodes", files.nodes == Refreshed::Refused);
-        if let Some(expires) = files.certificate_expires {
-            metrics.certificate_expires("upstream_tls", expires);
+        let refreshed = self.atoti.refresh_files();
+        files.reload_failed("upstream_tls", refreshed.certificates == Refreshed::Refused);
+        files.reload_failed("credentials", refreshed.credentials == Refreshed::Refused);
+        files.reload_failed("nodes", refreshed.nodes == Refreshed::Refused);
+        if let Some(expires) = refreshed.certificate_expires {
+            files.certificate_expires("upstream_tls", expires);
         }
     }
 
@@ -91,7 +91,7 @@ impl Upkeep {
                 _ => {}
             }
             was_up = Some(up);
-            self.metrics.upstream_up(up);
+            self.metrics.upstream.up(up);
             self.health.upstream(up);
             // Ready once it has been asked, whatever came of it: a bridge that serves can say what is wrong.
             self.health.ready();

@@ -5,7 +5,7 @@ use std::{fmt, io::IsTerminal as _, net::SocketAddr, num::NonZeroUsize, path::Pa
 use jiff::SignedDuration;
 use url::Url;
 
-use super::{Listen, LogFormat};
+use super::{AuditLog, Listen, LogFormat};
 use crate::files;
 
 /// One setting that cannot be used, and what to write instead.
@@ -108,6 +108,30 @@ impl Check {
             Some("text") => Some(LogFormat::Text),
             Some(other) => self.refuse(variable, other, "write text or json"),
         }
+    }
+
+    /// A share: 0 to 1.
+    pub(super) fn ratio(&mut self, variable: &'static str, value: &str) -> Option<f64> {
+        let checked = match value.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+            _ => Err("not a number from 0 to 1; write for example 0.01".to_owned()),
+        };
+        self.keep(variable, value, checked)
+    }
+
+    /// A standard stream, or a file that can be appended to.
+    pub(super) fn audit_log(&mut self, variable: &'static str, value: &str) -> Option<AuditLog> {
+        let checked = match value {
+            "stdout" => Ok(AuditLog::Stdout),
+            "stderr" => Ok(AuditLog::Stderr),
+            // A word without a slash is rather a slip of the pen than a file in whatever folder this is.
+            path if path.contains('/') => match files::append_to(path.as_ref()) {
+                Ok(_) => Ok(AuditLog::File(path.into())),
+                Err(error) => Err(format!("it cannot be appended to: {error}")),
+            },
+            _ => Err("write stdout, stderr, or the path of a file, such as ./audit.log".to_owned()),
+        };
+        self.keep(variable, value, checked)
     }
 
     /// A file that can be read and whose content fits, where one is given.

@@ -89,7 +89,7 @@ where
                 // The peer has gone again.
                 Err(error) if is_the_peers(&error) => continue,
                 Err(error) => {
-                    self.metrics.accept_failed();
+                    self.metrics.connections.accept_failed();
                     if warned.is_none_or(|at| at.elapsed() > ACCEPT_WARNING_EVERY) {
                         tracing::error!(%error, "cannot accept connections; raise the limit of open files");
                         warned = Some(Instant::now());
@@ -100,10 +100,10 @@ where
             };
             let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
                 // Closed at once, so that the client tries another replica instead of waiting here.
-                self.metrics.connection_refused();
+                self.metrics.connections.refused();
                 continue;
             };
-            let open = self.metrics.connection_opened();
+            let open = self.metrics.connections.opened();
             let connections = Arc::clone(&self);
             self.tasks.spawn(async move {
                 let serve = connections.serve(stream, Peer { address, ..Peer::default() });
@@ -121,8 +121,12 @@ where
         let handshake = TlsAcceptor::from(Arc::clone(&tls.current().config)).accept(stream);
         let stream = match timeout(TLS_HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%error, peer = ?peer.address, "TLS handshake failed"),
-            Err(_) => return tracing::debug!(peer = ?peer.address, "TLS handshake not in time"),
+            failed => {
+                self.metrics.connections.handshake_failed();
+                // Scanners and probes do it all the time: for who looks for it.
+                let error = failed.ok().and_then(Result::err).map(tracing::field::display);
+                return tracing::debug!(error, peer = ?peer.address, "TLS handshake failed, or not in time");
+            }
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let name = shown.and_then(tls::subject_name);

@@ -1,4 +1,5 @@
-//! Sees the outcome of a call, whatever it is, and counts it: once, at the end of its answer.
+//! Sees the outcome of a call, whatever it is, once, at the end of its answer: counts it, ends its span, and writes its
+//! line in the log.
 
 use std::{
     pin::Pin,
@@ -11,31 +12,78 @@ use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 
-use super::SERVICE;
+use super::{SERVICE, access};
 use crate::{
-    service::Caller,
-    status::{Reason, code_name},
-    telemetry::{InFlight, Metrics},
+    service::{Caller, Peer},
+    status::{Reason, code_name, is_fault},
+    telemetry::{CallEnd, CallSpan, Counted, Telemetry, TraceContext},
 };
+
+/// A method, in words that are fit for labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rpc {
+    /// `package.Service/Method`, or OpenTelemetry's word for all that there are not.
+    name: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Of the service itself.
+    Ours,
+    /// Health and reflection, which platforms and tools call: they would drown the others in spans and lines.
+    Probe,
+    /// There is no such method.
+    Unknown,
+}
+
+impl Rpc {
+    pub(super) const UNKNOWN: Self = Self { name: "_OTHER", kind: Kind::Unknown };
+
+    /// Leaks the name: there are few, once for each server, and every call needs it.
+    pub(super) fn new(name: String) -> Self {
+        let ours = name.strip_prefix(SERVICE).is_some_and(|rest| rest.starts_with('/'));
+        Self { name: name.leak(), kind: if ours { Kind::Ours } else { Kind::Probe } }
+    }
+}
+
+/// Where the outcomes of calls are told.
+#[derive(Clone, Debug)]
+pub(super) struct Observer {
+    pub(super) telemetry: Telemetry,
+    /// Share of the calls that ended well which get a line in the log.
+    pub(super) access_log_ratio: f64,
+}
+
+impl Observer {
+    /// Begins a call's span.
+    pub(super) fn span(&self, rpc: Rpc, parent: Option<&TraceContext>, peer: &Peer) -> CallSpan {
+        match rpc.kind {
+            Kind::Ours | Kind::Unknown => self.telemetry.traces.call(rpc.name, parent, peer.address),
+            Kind::Probe => CallSpan::none(),
+        }
+    }
+}
 
 /// A call in progress. Dropped before its outcome is known, it is one whose caller has gone.
 pub(super) struct Observed {
-    metrics: Metrics,
-    method: Arc<str>,
+    observer: Observer,
+    rpc: Rpc,
     caller: Arc<Caller>,
+    span: CallSpan,
     code: Code,
-    /// For calls of the service itself: watches of health would drown the others.
-    _in_flight: Option<InFlight>,
+    _in_flight: Option<Counted>,
 }
 
 impl Observed {
-    pub(super) fn new(metrics: &Metrics, method: &Arc<str>, caller: &Arc<Caller>) -> Self {
+    pub(super) fn new(observer: &Observer, rpc: Rpc, caller: &Arc<Caller>, span: CallSpan) -> Self {
         Self {
-            metrics: metrics.clone(),
-            method: Arc::clone(method),
+            observer: observer.clone(),
+            rpc,
             caller: Arc::clone(caller),
+            span,
             code: Code::Cancelled,
-            _in_flight: method.starts_with(SERVICE).then(|| metrics.call_started()),
+            _in_flight: (rpc.kind == Kind::Ours).then(|| observer.telemetry.metrics.calls.started()),
         }
     }
 
@@ -55,15 +103,36 @@ impl Observed {
 
 impl Drop for Observed {
     fn drop(&mut self) {
-        self.metrics.call_ended(&self.method, code_name(self.code), self.caller.arrived.elapsed());
-        if self.code != Code::Ok
-            && let Some(reason) = self.caller.reason()
-        {
-            self.metrics.call_failed(&self.method, reason.as_str());
-            // Wherever it was met: in the call itself, or in the task that carries its cancel.
-            if reason == Reason::BridgeBug {
-                self.metrics.panicked();
+        let Self { observer, rpc, caller, code, .. } = self;
+        let (code, took) = (*code, caller.arrived.elapsed());
+        let calls = &observer.telemetry.metrics.calls;
+        let failed = caller.failure().filter(|_| code != Code::Ok);
+        calls.ended(rpc.name, code_name(code), took, caller.trace.as_ref());
+        if let Some(failed) = failed {
+            calls.failed(rpc.name, failed.reason.as_str());
+            match failed.reason {
+                Reason::Overloaded => calls.shed(),
+                // Wherever it was met: in the call itself, or in the task that carries its cancel.
+                Reason::BridgeBug => calls.panicked(),
+                _ if code == Code::DeadlineExceeded => calls.deadline_missed(failed.request_sent),
+                _ => {}
             }
+        }
+        let subject = caller.subject();
+        self.span.end(&CallEnd {
+            code: code_name(code),
+            is_fault: is_fault(code),
+            reason: failed.map(|failed| failed.reason.as_str()),
+            request_id: subject.request_id,
+            query_id: subject.query_id,
+        });
+        let wanted = match rpc.kind {
+            // A failure always is.
+            Kind::Ours | Kind::Unknown => code != Code::Ok || access::drawn(observer.access_log_ratio),
+            Kind::Probe => false,
+        };
+        if wanted {
+            access::write(rpc.name, code, took, caller, failed);
         }
     }
 }

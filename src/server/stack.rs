@@ -20,12 +20,15 @@ use tokio::time::timeout_at;
 use tonic::{body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
 
-use super::{headers_only::HeadersOnly, observe::Observed};
+use super::{
+    headers_only::HeadersOnly,
+    observe::{Observed, Observer, Rpc},
+};
 use crate::{
     proto,
     service::{self, Caller, Peer},
     status::{self, Failure},
-    telemetry::Metrics,
+    telemetry::TraceContext,
 };
 
 /// The routes with everything around them. Clones are the same.
@@ -35,22 +38,15 @@ pub(super) struct Stack(Arc<Shared>);
 struct Shared {
     routes: Routes,
     /// The methods there are, by their path: labels and names of nothing else.
-    methods: HashMap<String, Arc<str>>,
-    other: Arc<str>,
+    methods: HashMap<String, Rpc>,
     max_deadline: Duration,
-    metrics: Metrics,
+    observer: Observer,
 }
 
 impl Stack {
-    pub(super) fn new(routes: Routes, max_deadline: Duration, metrics: Metrics) -> Self {
-        let methods = proto::methods().map(|method| (format!("/{method}"), Arc::from(method))).collect();
-        Self(Arc::new(Shared {
-            routes: routes.prepare(),
-            methods,
-            other: "_OTHER".into(),
-            max_deadline,
-            metrics,
-        }))
+    pub(super) fn new(routes: Routes, max_deadline: Duration, observer: Observer) -> Self {
+        let methods = proto::methods().map(|method| (format!("/{method}"), Rpc::new(method))).collect();
+        Self(Arc::new(Shared { routes: routes.prepare(), methods, max_deadline, observer }))
     }
 }
 
@@ -71,22 +67,24 @@ impl Service<(Arc<Peer>, Request<Incoming>)> for Stack {
 
 impl Shared {
     async fn walk(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+        let rpc = self.methods.get(request.uri().path()).copied().unwrap_or(Rpc::UNKNOWN);
         // First of all: the deadline counts from arrival, and what the headers say is read before trailers can
         // overwrite it.
-        let caller = Arc::new(Caller::read(request.headers(), peer, self.max_deadline));
+        let theirs = TraceContext::read(request.headers());
+        let span = self.observer.span(rpc, theirs.as_ref(), &peer);
+        let trace = span.context().or(theirs);
+        let caller = Arc::new(Caller::read(request.headers(), peer, self.max_deadline, trace));
         // Around all else, so that it sees every outcome: timeouts, refusals, bugs, and callers that go away.
-        let method = self.methods.get(request.uri().path()).unwrap_or(&self.other);
-        let observed = Observed::new(&self.metrics, method, &caller);
+        let observed = Observed::new(&self.observer, rpc, &caller, span);
         let response = match refusal(&request) {
             // What no gRPC client sends, a browser for example, gets an answer of HTTP.
             Some(response) => response,
-            None => self.serve(&caller, request).await,
+            None => self.serve(&caller, request, rpc != Rpc::UNKNOWN).await,
         };
         observed.response(response)
     }
 
-    async fn serve(&self, caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
-        let known = self.methods.contains_key(request.uri().path());
+    async fn serve(&self, caller: &Arc<Caller>, request: Request<Incoming>, known: bool) -> Response<Body> {
         let mut request = request.map(|body| Body::new(HeadersOnly(body)));
         request.extensions_mut().insert(Arc::clone(caller));
         // Without it a panic resets the stream, and the caller takes that for a cancelled call.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Bridge, Caller, check::MAX_REASON_CHARS};
 use crate::{
     atoti::MAX_QUERY_ID_LENGTH,
-    audit::{self, Bulk},
+    audit::{self, Bulk, NotWritten, Record, Trail},
     status::Failure,
 };
 
@@ -46,7 +46,7 @@ impl Attempt {
         F: Future<Output = Result<(T, Success), Failure>> + Send,
         T: Send + 'static,
     {
-        let gone = CancellationToken::new();
+        let (gone, trail) = (CancellationToken::new(), bridge.trail.clone());
         // Dropped at the caller's deadline, or when it hangs up; the task goes on.
         let _told = gone.clone().drop_guard();
         let caller = Arc::clone(caller);
@@ -54,24 +54,50 @@ impl Attempt {
             let done = AssertUnwindSafe(work(gone.clone())).catch_unwind().await;
             let result = done.unwrap_or(Err(Failure::Bug));
             let told = result.as_ref().map(|(_, success)| *success);
-            self.record(&caller, told, None, !gone.is_cancelled());
+            let recorded = self.record(&trail, &caller, told, None, !gone.is_cancelled()).await;
             drop(guard);
-            result.map(|(done, _)| done)
+            let (done, _) = result?;
+            recorded.map(|()| done)
         });
         task.await.unwrap_or(Err(Failure::Bug))
     }
 
     /// Writes the record.
-    pub(super) fn record(
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::AuditFailed`], where records are required and this one could not be written.
+    pub(super) async fn record(
         &self,
+        trail: &Trail,
         caller: &Caller,
         result: Result<Success, &Failure>,
         bulk: Option<Bulk>,
         caller_waited: bool,
-    ) {
+    ) -> Result<(), Failure> {
+        let known = Known::of(caller);
+        let record = self.describe(&known, caller, result, bulk, caller_waited);
+        trail.write(&record).await.map_err(|NotWritten| Failure::AuditFailed)
+    }
+
+    /// Records a refusal, and hands it on.
+    pub(super) fn refused(&self, bridge: &Bridge, caller: &Caller, failure: Failure) -> Failure {
+        let known = Known::of(caller);
+        bridge.trail.note(&self.describe(&known, caller, Err(&failure), None, true));
+        failure
+    }
+
+    fn describe<'a>(
+        &'a self,
+        known: &'a Known,
+        caller: &'a Caller,
+        result: Result<Success, &Failure>,
+        bulk: Option<Bulk>,
+        caller_waited: bool,
+    ) -> Record<'a> {
         let (success, failure) = (result.as_ref().ok(), result.as_ref().err());
         let error = failure.and_then(|failure| failure.atoti_error());
-        audit::Record {
+        Record {
             operation: self.operation,
             query_id: self.query_id.as_deref().map(|id| head(id, MAX_QUERY_ID_LENGTH)),
             filter: self.filter.as_deref(),
@@ -79,27 +105,39 @@ impl Attempt {
             caller: audit::Caller {
                 peer: caller.peer.address,
                 certificate: caller.peer.name.as_deref(),
-                claimed_user: caller.claimed_user().as_deref(),
+                claimed_user: known.claimed_user.as_deref(),
             },
             request_id: &caller.request_id,
-            trace_id: caller.trace_id.as_deref(),
+            trace_id: known.trace_id.as_deref(),
+            span_id: known.span_id.as_deref(),
             outcome: success.and_then(|success| success.outcome),
             code: failure.map_or("OK", |failure| failure.reason().code_name()),
             error_reason: failure.map(|failure| failure.reason().as_str()),
             http_status: error.and_then(|error| error.http_status),
             attempts: success
                 .map_or_else(|| error.map_or(0, |error| error.attempts), |success| success.attempts),
-            request_sent: success.is_some() || error.is_some_and(|error| error.request_sent),
+            request_sent: success.is_some() || failure.is_some_and(|failure| failure.request_sent()),
             bulk,
             caller_waited,
         }
-        .write();
     }
+}
 
-    /// Records a refusal, and hands it on.
-    pub(super) fn refused(&self, caller: &Caller, failure: Failure) -> Failure {
-        self.record(caller, Err(&failure), None, true);
-        failure
+/// What is worked out of a caller for the record alone.
+struct Known {
+    claimed_user: Option<String>,
+    trace_id: Option<String>,
+    span_id: Option<String>,
+}
+
+impl Known {
+    fn of(caller: &Caller) -> Self {
+        let trace = caller.trace.as_ref();
+        Self {
+            claimed_user: caller.claimed_user(),
+            trace_id: trace.map(|trace| trace.trace_id().to_string()),
+            span_id: trace.map(|trace| trace.span_id().to_string()),
+        }
     }
 }
 

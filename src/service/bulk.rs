@@ -15,17 +15,17 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Bridge, Caller,
+    Bridge, Caller, Failed,
     attempt::{Attempt, Success},
     check::Check,
-    log,
     pages::{self, Position},
     stop::{Stop, Stopped},
     stream::{Answers, Step, answers},
+    tell_cause,
 };
 use crate::{
     atoti::{Filter, Lane, Query, QueryId, QueryStatus},
-    audit::Bulk,
+    audit::{Bulk, NotWritten},
     proto::queryhistory::{CancelOutcome, CancelQueriesRequest, CancelQueriesResponse},
     status::{Failure, Reason, Subject, Violation},
 };
@@ -70,8 +70,8 @@ pub(super) fn serve(
     let checked = check(request, caller, Timestamp::now());
     let filter = checked.as_ref().ok().map(|command| command.filter.parameters());
     let attempt = Attempt { operation: "CancelQueries", query_id: None, filter, reason };
-    let admitted = checked.and_then(|command| Ok((command, bridge.admit(caller, Lane::Cancels)?)));
-    let (command, admission) = admitted.map_err(|failure| attempt.refused(caller, failure))?;
+    let admitted = checked.and_then(|command| Ok((command, bridge.admit_attempt(caller, Lane::Cancels)?)));
+    let (command, admission) = admitted.map_err(|failure| attempt.refused(bridge, caller, failure))?;
 
     let (sender, steps) = mpsc::channel(ANSWERS_AHEAD);
     let gone = CancellationToken::new();
@@ -91,9 +91,10 @@ pub(super) fn serve(
             let done = AssertUnwindSafe(work.run(&mut count)).catch_unwind().await;
             let result = done.unwrap_or(Err(Failure::Bug));
             let told = result.as_ref().map(|()| Success::default());
-            attempt.record(&caller, told, Some(count), !gone.is_cancelled());
+            let trail = &work.bridge.trail;
+            let recorded = attempt.record(trail, &caller, told, Some(count), !gone.is_cancelled()).await;
             // Nobody may be there to hear it.
-            let _ = sender.send(Step::End(result.map_err(Arc::new))).await;
+            let _ = sender.send(Step::End(result.and(recorded).map_err(Arc::new))).await;
             drop(admission);
         }
     });
@@ -238,22 +239,46 @@ impl Work {
             at: self.bridge.atoti.node(&query.node_name),
         };
         let call = self.caller.piece(Lane::Cancels);
-        let result = stop.carry_out(&self.bridge.atoti, &call, &self.gone).await;
+        let trail = &self.bridge.trail;
+        let result = match trail.ready() {
+            Ok(()) => stop.carry_out(&self.bridge.atoti, &call, &self.gone).await,
+            Err(NotWritten) => Err(Failure::AuditUnavailable),
+        };
         let told = result.as_ref().map(|stopped| Success {
             outcome: Some(stopped.outcome.as_str_name()),
             attempts: stopped.attempts,
         });
-        attempt.record(&self.caller, told, None, !self.gone.is_cancelled());
-        match result {
+        let recorded = attempt.record(trail, &self.caller, told, None, !self.gone.is_cancelled()).await;
+        match result.and_then(|stopped| recorded.map(|()| stopped)) {
             Ok(Stopped { outcome, query: read, .. }) => {
                 CancelQueriesResponse { outcome: outcome.into(), ..answer(read.unwrap_or(query)) }
             }
             Err(failure) => {
-                log(&failure, &self.caller.request_id);
+                self.log(&failure, &query.id);
                 let error = failure.to_message(self.subject(&query.id));
                 CancelQueriesResponse { error: Some(error), ..answer(query) }
             }
         }
+    }
+
+    /// One query's failure does not end the call, whose own line does not tell of it.
+    fn log(&self, failure: &Failure, query_id: &str) {
+        tell_cause(failure, &self.caller);
+        let failed = Failed::from(failure);
+        let trace = self.caller.trace.as_ref();
+        tracing::warn!(
+            request_id = self.caller.request_id,
+            trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())),
+            span_id = trace.map(|trace| tracing::field::display(trace.span_id())),
+            query_id,
+            reason = failed.reason.as_str(),
+            cause = failed.cause,
+            http_status = failed.http_status,
+            node = failed.node.as_deref(),
+            attempts = failed.attempts,
+            request_sent = failed.request_sent,
+            "one query of several could not be stopped"
+        );
     }
 
     fn subject<'a>(&'a self, query_id: &'a str) -> Subject<'a> {

@@ -15,15 +15,14 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::metadata::MetadataMap;
 
-use super::timeout;
+use super::{failed::Failed, timeout};
 use crate::{
     atoti::{Call, Gate, Lane, QueryId},
-    status::{Reason, Subject, Violation},
+    status::{Failure, Reason, Subject, Violation},
+    telemetry::TraceContext,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The answer leaves this much before the deadline, so that the caller gets it, with its details, and not only its
@@ -50,8 +49,8 @@ pub struct Peer {
 pub struct Caller {
     /// The caller's `x-request-id`, or one of our own.
     pub request_id: String,
-    /// From `traceparent`.
-    pub trace_id: Option<String>,
+    /// What the call and all its requests are a part of, where somebody traces.
+    pub trace: Option<TraceContext>,
     /// The other end of the connection.
     pub peer: Arc<Peer>,
     /// When the headers were there.
@@ -67,13 +66,18 @@ pub struct Caller {
     forwarded: HeaderMap,
     max_deadline: Duration,
     query_id: OnceLock<QueryId>,
-    reason: OnceLock<Reason>,
+    failed: OnceLock<Failed>,
 }
 
 impl Caller {
-    /// Reads the headers of a call that has just arrived.
+    /// Reads the headers of a call that has just arrived; `trace` is what it is a part of.
     #[must_use]
-    pub fn read(headers: &HeaderMap, peer: Arc<Peer>, max_deadline: Duration) -> Self {
+    pub fn read(
+        headers: &HeaderMap,
+        peer: Arc<Peer>,
+        max_deadline: Duration,
+        trace: Option<TraceContext>,
+    ) -> Self {
         let arrived = Instant::now();
         let mut violations = Vec::new();
         let mut forwarded = HeaderMap::with_capacity(6);
@@ -96,12 +100,14 @@ impl Caller {
             }
             (None, _) => {}
         }
-        let trace_id = trace_context(headers, &mut forwarded);
+        if trace.is_some() {
+            TraceContext::pass_on(headers, &mut forwarded);
+        }
         let request_id = request_id(headers, &mut forwarded);
 
         Self {
             request_id,
-            trace_id,
+            trace,
             peer,
             arrived,
             answer_by: arrived + deadline.saturating_sub(ANSWER_MARGIN),
@@ -112,7 +118,7 @@ impl Caller {
             forwarded,
             max_deadline,
             query_id: OnceLock::new(),
-            reason: OnceLock::new(),
+            failed: OnceLock::new(),
         }
     }
 
@@ -121,15 +127,15 @@ impl Caller {
         let _ = self.query_id.set(id.clone());
     }
 
-    /// Notes why the call failed; the first reason counts.
-    pub(super) fn failed(&self, reason: Reason) {
-        let _ = self.reason.set(reason);
+    /// Notes why the call failed; the first failure counts.
+    pub(super) fn failed(&self, failure: &Failure) {
+        self.failed.get_or_init(|| Failed::from(failure));
     }
 
-    /// Why the call failed, if it did.
+    /// Why the call failed, if it did and the bridge knows why.
     #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
-        self.reason.get().copied()
+    pub fn failure(&self) -> Option<&Failed> {
+        self.failed.get()
     }
 
     /// What the call is about.
@@ -148,6 +154,7 @@ impl Caller {
             carry_until: self.arrived + self.max_deadline,
             gate: self.gate.clone(),
             lane,
+            trace: self.trace.clone(),
         }
     }
 
@@ -174,6 +181,7 @@ impl Caller {
             carry_until: longest,
             gate: Gate::default(),
             lane,
+            trace: self.trace.clone(),
         }
     }
 
@@ -217,43 +225,6 @@ impl Caller {
     }
 }
 
-/// Passes a W3C trace context on, and yields its trace id.
-///
-/// A malformed `traceparent` is dropped with its `tracestate`, as the W3C recommendation has it.
-fn trace_context(headers: &HeaderMap, forwarded: &mut HeaderMap) -> Option<String> {
-    const LONGEST_STATE: usize = 512;
-
-    let mut parents = headers.get_all(TRACEPARENT).iter();
-    let (Some(parent), None) = (parents.next(), parents.next()) else {
-        return None;
-    };
-    let trace_id = trace_id(parent)?.to_owned();
-    forwarded.insert(TRACEPARENT, parent.clone());
-    let states = headers.get_all(TRACESTATE);
-    if states.iter().map(HeaderValue::len).sum::<usize>() <= LONGEST_STATE {
-        for state in states {
-            forwarded.append(TRACESTATE, state.clone());
-        }
-    }
-    Some(trace_id)
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>`; later versions may add to it.
-fn trace_id(parent: &HeaderValue) -> Option<&str> {
-    let mut parts = parent.to_str().ok()?.split('-');
-    let mut part = |length: usize| {
-        let hex = |part: &&str| {
-            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        };
-        parts.next().filter(hex)
-    };
-    let (version, trace_id, span_id, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
-    let more = parts.next().is_some();
-    let zero = |id: &str| id.bytes().all(|b| b == b'0');
-    let valid = version != "ff" && (version != "00" || !more) && !zero(trace_id) && !zero(span_id);
-    valid.then_some(trace_id)
-}
-
 /// The caller's request id if it is fit to be written into logs and headers, else one of our own.
 fn request_id(headers: &HeaderMap, forwarded: &mut HeaderMap) -> String {
     const LONGEST: usize = 128;
@@ -276,7 +247,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).expect("a header value"));
         }
-        Caller::read(&map, Arc::default(), Duration::from_secs(30))
+        Caller::read(&map, Arc::default(), Duration::from_secs(30), TraceContext::read(&map))
     }
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -298,29 +269,16 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["authorization", "traceparent", "tracestate", "tracestate", "x-request-id"]);
         assert!(headers["authorization"].is_sensitive());
-        assert_eq!(caller.trace_id.as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
     }
 
     #[tokio::test]
     async fn a_malformed_trace_context_is_dropped_whole() {
-        for parent in [
-            "",
-            "00-0-0-0",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-        ] {
-            let headers =
-                caller(&[("traceparent", parent), ("tracestate", "a=1")]).call(Lane::Cancels).headers;
-            assert!(
-                !headers.contains_key("traceparent") && !headers.contains_key("tracestate"),
-                "{parent:?}"
-            );
-        }
-        let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more";
-        assert!(caller(&[("traceparent", later)]).trace_id.is_some());
+        let malformed = [("traceparent", "00-0-0-0"), ("tracestate", "a=1")];
+        let headers = caller(&malformed).call(Lane::Cancels).headers;
+        assert!(!headers.contains_key("traceparent") && !headers.contains_key("tracestate"));
+        let long = format!("a={}", "x".repeat(600));
+        let headers = caller(&[("traceparent", PARENT), ("tracestate", &long)]).call(Lane::Cancels).headers;
+        assert!(headers.contains_key("traceparent") && !headers.contains_key("tracestate"));
     }
 
     #[tokio::test]

@@ -36,14 +36,15 @@ pub(super) async fn one(
     if let Some(id) = QueryId::parse(&request.query_id) {
         caller.is_about(&id);
     }
-    let checked = check(&request, caller).and_then(|stop| Ok((stop, bridge.admit(caller, Lane::Cancels)?)));
+    let checked =
+        check(&request, caller).and_then(|stop| Ok((stop, bridge.admit_attempt(caller, Lane::Cancels)?)));
     let attempt = Attempt {
         operation: "CancelQuery",
         query_id: Some(request.query_id),
         filter: None,
         reason: request.reason,
     };
-    let (stop, admission) = checked.map_err(|failure| attempt.refused(caller, failure))?;
+    let (stop, admission) = checked.map_err(|failure| attempt.refused(bridge, caller, failure))?;
     let (atoti, call) = (Arc::clone(&bridge.atoti), caller.call(Lane::Cancels));
     let work = move |gone: CancellationToken| async move {
         let stopped = stop.carry_out(&atoti, &call, &gone).await?;
@@ -73,14 +74,14 @@ pub(super) async fn all(
     let wait = check.wait(request.wait);
     check.reason(&request.reason);
     let checked = check.done(&caller.violations, wait);
-    let admitted = checked.and_then(|wait| Ok((wait, bridge.admit(caller, Lane::Cancels)?)));
+    let admitted = checked.and_then(|wait| Ok((wait, bridge.admit_attempt(caller, Lane::Cancels)?)));
     let attempt = Attempt {
         operation: "CancelAllQueries",
         query_id: None,
         filter: Some("status=RUNNING".to_owned()),
         reason: request.reason,
     };
-    let (wait, admission) = admitted.map_err(|failure| attempt.refused(caller, failure))?;
+    let (wait, admission) = admitted.map_err(|failure| attempt.refused(bridge, caller, failure))?;
     let (atoti, call) = (Arc::clone(&bridge.atoti), caller.call(Lane::Cancels));
     let work = move |gone: CancellationToken| async move {
         let attempts = everywhere(&atoti, &call).await?;

@@ -30,14 +30,14 @@ pub(super) async fn one(
         caller.is_about(id);
     }
     let checked = check.done(&caller.violations, id);
-    let admitted = checked.and_then(|id| Ok((id, bridge.admit(caller, Lane::Reads)?)));
+    let admitted = checked.and_then(|id| Ok((id, bridge.admit_attempt(caller, Lane::Reads)?)));
     let attempt = Attempt {
         operation: "DeleteQuery",
         query_id: Some(request.query_id),
         filter: None,
         reason: request.reason,
     };
-    let (id, admission) = admitted.map_err(|failure| attempt.refused(caller, failure))?;
+    let (id, admission) = admitted.map_err(|failure| attempt.refused(bridge, caller, failure))?;
     let (atoti, call) = (Arc::clone(&bridge.atoti), caller.call(Lane::Reads));
     let work = move |_: CancellationToken| async move {
         match atoti.delete_query(&call, &id).await {
@@ -79,8 +79,8 @@ pub(super) async fn many(
         reason: request.reason,
     };
     let checked = check.done(&caller.violations, filter);
-    let admitted = checked.and_then(|filter| Ok((filter, bridge.admit(caller, Lane::Reads)?)));
-    let (filter, admission) = admitted.map_err(|failure| attempt.refused(caller, failure))?;
+    let admitted = checked.and_then(|filter| Ok((filter, bridge.admit_attempt(caller, Lane::Reads)?)));
+    let (filter, admission) = admitted.map_err(|failure| attempt.refused(bridge, caller, failure))?;
     let (atoti, call) = (Arc::clone(&bridge.atoti), caller.call(Lane::Reads));
     let work = move |_: CancellationToken| async move {
         match atoti.delete_queries(&call, &filter).await {

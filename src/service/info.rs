@@ -18,8 +18,8 @@ pub(super) async fn serve(
     let _admission = bridge.admit(caller, Lane::Reads)?;
     let (atoti, call) = (&bridge.atoti, caller.call(Lane::Reads));
     let (discovered, read) = tokio::join!(
-        atoti.discover(call.headers.clone(), call.read_by),
-        atoti.read_history(&call.headers, call.read_by),
+        atoti.discover(Some(&call), call.read_by),
+        atoti.read_history(&call.headers, Some(&call), call.read_by),
     );
     let discovery = match discovered {
         Ok(discovery) => discovery,

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Arc<Caller> {
-        Arc::new(Caller::read(&HeaderMap::new(), Arc::default(), Duration::from_secs(30)))
+        Arc::new(Caller::read(&HeaderMap::new(), Arc::default(), Duration::from_secs(30), None))
     }
 
     #[tokio::test]

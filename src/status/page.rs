@@ -198,6 +198,11 @@ fn own() -> Vec<Row> {
         ("the caller's certificate names nobody who may call", Reason::CallerNotAllowed),
         ("as many calls at work as are taken on", Reason::Overloaded),
         ("shutting down", Reason::Draining),
+        ("audit records are required, and cannot be written", Reason::AuditUnavailable),
+        (
+            "audit records are required, and that of a request which Atoti accepted is not written",
+            Reason::AuditFailed,
+        ),
         ("a bug", Reason::BridgeBug),
     ]
     .into_iter()

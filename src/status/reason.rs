@@ -5,6 +5,7 @@
 
 use tonic::Code;
 
+use super::code_name;
 use crate::atoti::{Fact, Refusal};
 
 /// Declares the reasons once, so that the list, the names and the table cannot disagree.
@@ -263,6 +264,12 @@ reasons! {
     /// The process is about to stop.
     Draining = "DRAINING", Unavailable, true,
         "this bridge is shutting down; try again, on another one";
+    /// The operator wants no attempt without its record.
+    AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable, true,
+        "this bridge cannot write its audit records, and attempts nothing without; try again, on another one";
+    /// The record of an attempt that was made is not written.
+    AuditFailed = "AUDIT_FAILED", Internal, false,
+        "Atoti accepted the request, but its audit record could not be written yet; do not repeat the call";
     /// A bug.
     BridgeBug = "BRIDGE_BUG", Internal, false,
         "the bridge failed; the operator finds the cause in its log";
@@ -336,30 +343,6 @@ impl Reason {
             // 1xx as a final answer, or a number that HTTP does not have. A success is no refusal.
             0..=299 | 600..=u16::MAX => Self::BackendProtocolError,
         }
-    }
-}
-
-/// The name of a gRPC code, as the specification spells it.
-#[must_use]
-pub const fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

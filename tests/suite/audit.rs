@@ -1,11 +1,16 @@
 //! The audit trail: a record for every attempt, with who, what, why and what came of it, and never a secret.
 
+use std::{os::unix::fs::symlink, path::Path, time::Duration};
+
 use base64::{Engine as _, engine::general_purpose};
 
 use crate::support::{
     bridge::Bridge,
-    client::cancel,
+    client::{Client, Reply, cancel},
+    eventually,
+    messages::{CancelQueriesRequest, CancelQueriesResponse, QueryFilter},
     upstream::{Upstream, answer},
+    within,
 };
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -77,5 +82,192 @@ async fn no_credential_is_ever_logged_not_even_at_the_finest_level() {
     let secrets = ["s3cret", basic.trim_start_matches("Basic "), &payload];
     for line in bridge.log_lines() {
         assert!(!secrets.iter().any(|secret| line.contains(secret)), "{line}");
+    }
+}
+
+/// A place for a trail.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn into(path: &Path) -> String {
+    format!("--audit-log={}", path.display())
+}
+
+/// The request ids of the records in a file, in order.
+fn recorded(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let whole = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    whole.filter_map(|record| Some(record["request_id"].as_str()?.to_owned())).collect()
+}
+
+async fn cancel_as(client: &Client, request_id: &str) -> Reply {
+    client.cancel_with(&cancel("42"), &[("x-request-id", request_id)]).await
+}
+
+async fn until_recorded(path: &Path, request_ids: &[&str]) {
+    eventually(&format!("{request_ids:?} in {path:?}"), || (recorded(path) == request_ids).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_trail_in_a_file_goes_on_in_a_new_one_when_it_is_rotated() {
+    let atoti = Upstream::start(|_, _| answer(204, "", "")).await;
+    let folder = folder();
+    let (path, rotated) = (folder.path().join("audit.log"), folder.path().join("audit.log.1"));
+    std::fs::write(&path, "{\"request_id\":\"of a life before\"}\n").expect("written");
+    let mut bridge = Bridge::start_with(&atoti.url(), &[&into(&path)]).await;
+    let client = bridge.client().await;
+    assert_eq!(cancel_as(&client, "a").await.code(), 0);
+    until_recorded(&path, &["of a life before", "a"]).await;
+    std::fs::rename(&path, &rotated).expect("moved away");
+    assert_eq!(cancel_as(&client, "b").await.code(), 0);
+    until_recorded(&path, &["b"]).await;
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(cancel_as(&client, "c").await.code(), 0);
+    until_recorded(&path, &["c"]).await;
+    // As copytruncate does it: the file stays, and is emptied.
+    std::fs::write(&path, "").expect("emptied");
+    assert_eq!(cancel_as(&client, "d").await.code(), 0);
+    until_recorded(&path, &["d"]).await;
+    assert_eq!(recorded(&rotated), ["of a life before", "a"]);
+    assert!(!bridge.log_lines().iter().any(|line| line.contains("cancel or delete attempted")));
+    bridge.signal("-TERM");
+    assert_eq!(bridge.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_a_full_disk_does_not_take_is_counted_told_and_written_later() {
+    let atoti = Upstream::start(|_, _| answer(204, "", "")).await;
+    let folder = folder();
+    let (path, roomy) = (folder.path().join("audit.log"), folder.path().join("roomy.log"));
+    symlink("/dev/full", &path).expect("a link");
+    let bridge = Bridge::start_with(&atoti.url(), &[&into(&path)]).await;
+    let client = bridge.client().await;
+    for id in ["a", "b"] {
+        assert_eq!(cancel_as(&client, id).await.code(), 0, "the query is more urgent than its record");
+    }
+    bridge
+        .logged("it is told", |line| {
+            line["level"] == "ERROR"
+                && line["message"] == "audit records cannot be written; they are kept and tried again"
+        })
+        .await;
+    let metric =
+        async |name: &str| bridge.metric(&format!("atoti_bridge_audit_{name}")).await.expect("a metric");
+    within("both to wait", async {
+        while metric("records_pending").await < 2.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(metric("write_errors_total").await >= 1.0);
+    assert_eq!((metric("records_total").await, metric("records_lost_total").await), (0.0, 0.0));
+    // Room is made.
+    std::fs::remove_file(&path).expect("removed");
+    symlink(&roomy, &path).expect("a link");
+    until_recorded(&roomy, &["a", "b"]).await;
+    bridge.logged("it is told", |line| line["message"] == "audit records are written again").await;
+    assert_eq!((metric("records_total").await, metric("records_pending").await), (2.0, 0.0));
+}
+
+#[tokio::test]
+async fn where_records_are_required_nothing_is_attempted_without() {
+    let atoti = Upstream::start(|_, _| answer(204, "", "")).await;
+    let folder = folder();
+    let (path, roomy) = (folder.path().join("audit.log"), folder.path().join("roomy.log"));
+    symlink("/dev/full", &path).expect("a link");
+    let bridge = Bridge::start_with(&atoti.url(), &[&into(&path), "--audit-required=true"]).await;
+    let client = bridge.client().await;
+    // Nobody knew yet that the disk is full. Atoti has accepted, and the answer says no less.
+    let first = cancel_as(&client, "a").await;
+    let error = first.error();
+    assert_eq!((first.code(), error.reason()), (13, "AUDIT_FAILED"));
+    assert_eq!((error.metadata("requestSent"), error.metadata("retryable")), (Some("true"), Some("false")));
+    assert_eq!(atoti.seen().len(), 1);
+    // From now on it is known.
+    let refused = cancel_as(&client, "b").await;
+    let error = refused.error();
+    assert_eq!((refused.code(), error.reason()), (14, "AUDIT_UNAVAILABLE"));
+    assert_eq!((error.metadata("requestSent"), error.metadata("retryable")), (Some("false"), Some("true")));
+    assert_eq!(atoti.seen().len(), 1, "nothing was attempted");
+    assert_eq!(client.get("42").await.error().reason(), "BACKEND_MALFORMED_BODY", "reads need no record");
+    std::fs::remove_file(&path).expect("removed");
+    symlink(&roomy, &path).expect("a link");
+    until_recorded(&roomy, &["a", "b"]).await;
+    let record = |id: &str| {
+        let text = std::fs::read_to_string(&roomy).expect("a trail");
+        let mut records =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        records.find(|record| record["request_id"] == id).expect("a record")
+    };
+    assert_eq!((&record("a")["code"], &record("a")["request_sent"]), (&"OK".into(), &true.into()));
+    assert_eq!((&record("b")["code"], &record("b")["request_sent"]), (&"UNAVAILABLE".into(), &false.into()));
+    assert_eq!(cancel_as(&client, "c").await.code(), 0);
+    assert_eq!(recorded(&roomy), ["a", "b", "c"], "written before the answer");
+}
+
+#[tokio::test]
+async fn a_bulk_cancel_stops_where_its_records_can_be_written_no_more() {
+    let listing = r#"{"data":[
+        {"id":"1","status":"RUNNING","username":"ada","startDate":"2026-01-01T00:00:00Z"},
+        {"id":"2","status":"RUNNING","username":"ada","startDate":"2026-01-01T00:00:01Z"}],
+        "pagination":{"pageNumber":0,"pageSize":500,"totalItems":2,"totalPages":1}}"#;
+    let folder = folder();
+    let path = folder.path().join("audit.log");
+    let full = path.clone();
+    let atoti = Upstream::start(move |seen, _| {
+        if seen.method == "GET" {
+            // The disk fills up while matches are looked for.
+            let _ = std::fs::remove_file(&full);
+            symlink("/dev/full", &full).expect("a link");
+            return answer(200, "Content-Type: application/json\r\n", listing);
+        }
+        answer(204, "", "")
+    })
+    .await;
+    let bridge = Bridge::start_with(&atoti.url(), &[&into(&path), "--audit-required=true"]).await;
+    let request = CancelQueriesRequest {
+        filter: Some(QueryFilter { usernames: vec!["ada".to_owned()], ..QueryFilter::default() }),
+        ..CancelQueriesRequest::default()
+    };
+    let mut stream =
+        bridge.client().await.stream::<CancelQueriesResponse>("CancelQueries", &request, &[]).await;
+    let answers = stream.rest().await;
+    assert_eq!(answers.len(), 2);
+    for answer in &answers {
+        let error = answer.error.as_ref().expect("no success without a record");
+        assert!([13, 14].contains(&error.code) && error.message.contains("audit record"), "{error:?}");
+    }
+    assert_eq!(stream.end().await.code(), 13, "nor is the whole");
+}
+
+#[tokio::test]
+async fn records_still_waiting_are_written_before_the_end() {
+    let atoti = Upstream::start(|_, _| answer(204, "", "")).await;
+    let folder = folder();
+    let path = folder.path().join("audit.log");
+    let mut bridge = Bridge::start_with(&atoti.url(), &[&into(&path)]).await;
+    let client = bridge.client().await;
+    let ids: Vec<_> = (0..200).map(|number| format!("r-{number}")).collect();
+    for id in &ids {
+        assert_eq!(cancel_as(&client, id).await.code(), 0);
+    }
+    bridge.signal("-TERM");
+    assert_eq!(bridge.exit().await.code(), Some(0));
+    assert_eq!(recorded(&path), ids);
+}
+
+#[tokio::test]
+async fn a_trail_that_cannot_be_opened_is_told_before_anything_is_served() {
+    for (place, told) in
+        [("audit.log", "stdout, stderr, or the path"), ("/no/such/audit.log", "cannot be appended to")]
+    {
+        let mut command = crate::support::bridge::command();
+        let flags = ["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--audit-log", place];
+        let output = command.args(flags).output().expect("it runs");
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert!(error.contains(told) && !error.contains("listening"), "{error}");
     }
 }

@@ -23,7 +23,8 @@ async fn accepting_atoti() -> Upstream {
 
 /// How often calls have ended so.
 async fn ended(bridge: &Bridge, method: &str, code: &str) -> Option<f64> {
-    let labels = format!("rpc_method=\"{method}\",rpc_response_status_code=\"{code}\"");
+    let labels =
+        format!("rpc_system_name=\"grpc\",rpc_method=\"{method}\",rpc_response_status_code=\"{code}\"");
     bridge.metric(&format!("rpc_server_call_duration_seconds_count{{{labels}}}")).await
 }
 

@@ -27,6 +27,7 @@ mod limits;
 mod list;
 mod metadata;
 mod nodes;
+mod observed;
 mod own_failures;
 mod plan;
 mod probes;

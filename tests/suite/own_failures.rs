@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use atoti_grpc_bridge::{config::Limits, server, telemetry::Metrics};
+use atoti_grpc_bridge::{config::Limits, server, telemetry::Telemetry};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp},
@@ -46,18 +46,18 @@ impl tower::Service<http::Request<Body>> for Panicking {
 }
 
 /// Serves it with the whole production stack around it.
-async fn serve() -> (Client, Metrics, CancellationToken) {
+async fn serve() -> (Client, Telemetry, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
-    let (routes, metrics) = (Routes::new(Panicking), Metrics::new());
-    tokio::spawn(server::serve(listener, routes, Limits::default(), metrics.clone(), stop.clone()));
-    (Client::connect(address).await, metrics, stop)
+    let (routes, telemetry) = (Routes::new(Panicking), Telemetry::default());
+    tokio::spawn(server::serve(listener, routes, Limits::default(), telemetry.clone(), stop.clone()));
+    (Client::connect(address).await, telemetry, stop)
 }
 
 #[tokio::test]
 async fn a_panic_is_internal_with_a_fixed_text_and_the_connection_lives_on() {
-    let (client, metrics, _stop) = serve().await;
+    let (client, telemetry, _stop) = serve().await;
     let reply = client.cancel_with(&cancel("1"), &[("x-request-id", "r-1"), ("x-panic", "now")]).await;
     let error = reply.error();
     assert_eq!((reply.code(), error.reason()), (13, "BRIDGE_BUG"));
@@ -65,7 +65,11 @@ async fn a_panic_is_internal_with_a_fixed_text_and_the_connection_lives_on() {
     assert_eq!(error.request.expect("a RequestInfo").request_id, "r-1");
     assert!(!reply.everything().contains("canary"));
     assert_eq!(client.cancel(&cancel("fine")).await.code(), 0);
-    assert!(metrics.encode().contains("\natoti_bridge_panics_total 1\n"), "{}", metrics.encode());
+    assert!(
+        telemetry.metrics.classic().contains("\natoti_bridge_panics_total 1\n"),
+        "{}",
+        telemetry.metrics.classic()
+    );
 }
 
 #[tokio::test]

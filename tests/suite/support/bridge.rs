@@ -1,7 +1,7 @@
 //! The program under test, as a process of its own, with its log.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -22,7 +22,7 @@ const DEFAULTS: [(&str, &str); 3] = [
     ("ATOTI_BRIDGE_DRAIN_DELAY", "0s"),
 ];
 
-/// A running `atoti-grpc-bridge serve`. Ends with the test; a panic in it fails the test.
+/// A running `atoti-grpc-bridge serve`, with its log and its audit trail. Ends with the test; a panic in it fails the test.
 pub struct Bridge {
     process: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -52,7 +52,7 @@ impl Bridge {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
         shell.arg(program.get_program()).args(serve(upstream_url, &[]));
-        shell.stdin(Stdio::null()).stdout(Stdio::null());
+        shell.stdin(Stdio::null());
         Self::run(shell).await
     }
 
@@ -62,13 +62,12 @@ impl Bridge {
                 process.env(name, value);
             }
         }
-        let mut process = process.stderr(Stdio::piped()).spawn().expect("the program starts");
+        let process = process.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = process.spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = BufReader::new(process.stderr.take().expect("stderr is piped")).lines();
-        std::thread::spawn({
-            let log = Arc::clone(&log);
-            move || lines.map_while(Result::ok).for_each(|line| log.lock().expect("not poisoned").push(line))
-        });
+        // The log, and the audit trail.
+        collect(process.stderr.take().expect("it is piped"), &log);
+        collect(process.stdout.take().expect("it is piped"), &log);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut bridge = Self { process, log, address: nowhere, admin: nowhere };
         let listening = bridge.logged("listening", |line| line["message"] == "listening").await;
@@ -81,7 +80,9 @@ impl Bridge {
 
     /// The metrics, as Prometheus gets them.
     pub async fn metrics(&self) -> String {
-        self.admin("/metrics").await.text().to_owned()
+        let accept =
+            [("accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")];
+        Connection::open(self.admin).await.send("GET", "/metrics", &accept, "").await.text().to_owned()
     }
 
     /// One metric's value, by its name with labels as they are written.
@@ -98,6 +99,10 @@ impl Bridge {
     /// The process's id.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -149,6 +154,12 @@ impl Drop for Bridge {
     }
 }
 
+fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::clone(lines);
+    let read = BufReader::new(stream).lines().map_while(Result::ok);
+    std::thread::spawn(move || read.for_each(|line| lines.lock().expect("not poisoned").push(line)));
+}
+
 fn serve<'a>(upstream_url: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
     [&["serve", "--log-format=json", "--upstream-url", upstream_url], flags].concat()
 }
@@ -158,7 +169,7 @@ pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_atoti-grpc-bridge"));
     command.env_remove("RUST_LOG");
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ATOTI_BRIDGE_") {
+        if ["ATOTI_BRIDGE_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -4,6 +4,7 @@
 pub mod bridge;
 pub mod certs;
 pub mod client;
+pub mod collector;
 pub mod frames;
 pub mod http;
 pub mod messages;
