@@ -23,7 +23,7 @@ from watched import DASHBOARD, Prometheus, Watched, promtool, selectors, targets
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 LOGIN = [("authorization", USER)]
-ROUNDS = 8
+ROUNDS = 5
 # Written by Prometheus, not by the bridge.
 NOT_OURS = {"up", "ALERTS"}
 
@@ -125,7 +125,7 @@ class Traffic:
 
     def no_atoti(self):
         """More calls for an Atoti that is away than may be repeated."""
-        self.expect("UNAVAILABLE", *[self.get(self.sealed_stub) for _ in range(10)])
+        self.expect("UNAVAILABLE", *[self.get(self.sealed_stub) for _ in range(20)])
         self.expect("UNAVAILABLE", self.cancel(self.query, self.sealed_stub))
 
     def knock(self):
@@ -161,7 +161,7 @@ class ARealPrometheus(unittest.TestCase):
         cls.atoti = cls.started(Simulator())
         # Spans have nowhere to go; that they are made is enough for exemplars.
         cls.busy = cls.started(Watched(
-            cls.atoti.url, "--drain-delay=0s", "--max-in-flight=8", "--upstream-max-connections=4", "--max-deadline=1s",
+            cls.atoti.url, "--drain-delay=0s", "--max-in-flight=8", "--upstream-max-connections=4", "--max-deadline=2s",
             OTEL_EXPORTER_OTLP_ENDPOINT=nowhere,
         ))
         # Everything around it is in trouble: Atoti is away, the disk of its audit records full.
