@@ -9,7 +9,6 @@ import secrets
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
 
@@ -317,6 +316,12 @@ class ARealPrometheus(unittest.TestCase):
             "AtotiBridgeHighFailureRatio",
         }
         self.assertEqual(wanted - raised, set(), raised)
+        unwanted = {
+            "AtotiBridgeGone", "AtotiBridgeRestarting", "AtotiBridgePanics", "AtotiBridgeFileDescriptorsLow",
+            "AtotiBridgeAcceptErrors", "AtotiBridgeAuditRecordsLost", "AtotiBridgeLogLinesDropped",
+            "AtotiBridgeCredentialsRefused", "AtotiBridgeCertificateExpiresSoon",
+        }
+        self.assertEqual(unwanted & raised, set(), "nothing of this has happened")
 
     def test_what_happened_is_counted(self):
         """So that a panel's data are not the zeros of something never counted."""

@@ -2,7 +2,6 @@
 bridges. The bridges and their Atoti are those of tests/interop/programs.py."""
 
 import json
-import os
 import pathlib
 import re
 import socket
