@@ -77,25 +77,32 @@ need_maven() {
   fi
 }
 
-# Prometheus and promtool, as Debian has them. Their package starts a service when it is installed, which would take a
-# port and scrape this machine for ever. Packages ask policy-rc.d before they start anything: it says no meanwhile.
+# A program of a Debian package, installed where it is missing and we may. Some packages start a service when they are
+# installed, which would take a port for ever: they ask policy-rc.d before, and it says no meanwhile.
+need_package() {
+  local program="$1" package="$2"
+  command -v "$program" >/dev/null && return
+  require apt-get "install $package"
+  [ "$(id -u)" = 0 ] || { printf 'error: %s is needed: install %s, or run this as root once\n' "$program" "$package" >&2; exit 1; }
+  (
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+      printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+      chmod +x /usr/sbin/policy-rc.d
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    install=(apt-get --option DPkg::Lock::Timeout=600 --quiet=2 --yes --no-install-recommends install "$package")
+    # A fresh machine has no lists of packages, or old ones.
+    "${install[@]}" >/dev/null 2>&1 || { apt-get --quiet=2 update && "${install[@]}" >/dev/null; }
+  )
+  require "$program" "Debian's package $package did not bring it"
+}
+
+# Prometheus and promtool, as Debian has them.
 need_prometheus() {
-  if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
-    require apt-get "install Prometheus 2.42 or later, with its promtool"
-    [ "$(id -u)" = 0 ] || { printf 'error: prometheus is needed: install it, or run this as root once\n' >&2; exit 1; }
-    (
-      if [ ! -e /usr/sbin/policy-rc.d ]; then
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-        chmod +x /usr/sbin/policy-rc.d
-      fi
-      export DEBIAN_FRONTEND=noninteractive
-      install=(apt-get --option DPkg::Lock::Timeout=600 --quiet=2 --yes --no-install-recommends install prometheus)
-      # A fresh machine has no lists of packages, or old ones.
-      "${install[@]}" >/dev/null 2>&1 || { apt-get --quiet=2 update && "${install[@]}" >/dev/null; }
-    )
-    # Nor shall it start with the machine.
-    if command -v systemctl >/dev/null; then systemctl --quiet disable prometheus; fi
-    require promtool "Debian's package prometheus did not bring it"
-  fi
+  local missing
+  missing="$(command -v promtool || true)"
+  need_package promtool prometheus
+  # Nor shall it start with the machine, if it came just now.
+  if [ -z "$missing" ] && command -v systemctl >/dev/null; then systemctl --quiet disable prometheus; fi
 }
