@@ -76,3 +76,58 @@ need_maven() {
     rm -r "$unpacked"
   fi
 }
+
+HELM_VERSION=v4.3.1
+KUBECTL_VALIDATE_VERSION=v0.0.4
+KUBERNETES_VERSION=v1.37.2
+
+# A program of a Debian package: installed only where it is missing, and only where there is apt.
+need_debian() {
+  local program="$1" package="$2"
+  if ! command -v "$program" >/dev/null; then
+    require apt-get "$program is in Debian's package $package"
+    apt-get update --quiet --quiet
+    DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends "$package" >/dev/null
+    require "$program" "Debian's package $package should have brought it"
+  fi
+}
+
+# Where the files of a Go module are: not to be built, but to be read.
+go_module() {
+  require go "install Go 1.26 or later"
+  go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'
+}
+
+need_helm() {
+  HELM="$TOOLS/helm-$HELM_VERSION/helm"
+  if [ ! -x "$HELM" ]; then
+    require go "install Go 1.26 or later"
+    GOBIN="${HELM%/*}" go install "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
+  fi
+}
+
+# The validator of Kubernetes' own authors. It has the schemas of releases up to 1.30 in it.
+need_kubectl_validate() {
+  KUBECTL_VALIDATE="$TOOLS/kubectl-validate-$KUBECTL_VALIDATE_VERSION/kubectl-validate"
+  if [ ! -x "$KUBECTL_VALIDATE" ]; then
+    require go "install Go 1.26 or later"
+    GOBIN="${KUBECTL_VALIDATE%/*}" go install "sigs.k8s.io/kubectl-validate@$KUBECTL_VALIDATE_VERSION"
+  fi
+}
+
+# The schemas of a current Kubernetes, in the folders that kubectl-validate wants.
+need_kubernetes_schemas() {
+  local from file name to
+  KUBERNETES_SCHEMAS="$TOOLS/kubernetes-schemas-$KUBERNETES_VERSION"
+  if [ ! -e "$KUBERNETES_SCHEMAS/complete" ]; then
+    from="$(go_module "k8s.io/kubernetes@$KUBERNETES_VERSION")/api/openapi-spec/v3"
+    for file in "$from"/api*__*_openapi.json; do
+      name="${file##*/}"
+      name="${name%_openapi.json}"
+      to="$KUBERNETES_SCHEMAS/${name//__//}.json"
+      mkdir -p "${to%/*}"
+      cp --no-preserve=mode "$file" "$to"
+    done
+    touch "$KUBERNETES_SCHEMAS/complete"
+  fi
+}
