@@ -121,7 +121,7 @@ need_kubernetes_schemas() {
   KUBERNETES_SCHEMAS="$TOOLS/kubernetes-schemas-$KUBERNETES_VERSION"
   if [ ! -e "$KUBERNETES_SCHEMAS/complete" ]; then
     from="$(go_module "k8s.io/kubernetes@$KUBERNETES_VERSION")/api/openapi-spec/v3"
-    for file in "$from"/api*__*_openapi.json; do
+    for file in "$from"/api__*_openapi.json "$from"/apis__*__*_openapi.json; do
       name="${file##*/}"
       name="${name%_openapi.json}"
       to="$KUBERNETES_SCHEMAS/${name//__//}.json"
