@@ -36,7 +36,7 @@ CASES = {
     ),
     "network-policy": ("networkPolicy.enabled=true", 'upstream.url="https://atoti.example/risk"'),
     "metrics": ("serviceMonitor.enabled=true", "prometheusRule.enabled=true"),
-    "audit-to-stdout": ('audit={"log": "stdout", "require": false}',),
+    "audit-to-stdout": ('audit={"log": "stdout", "required": false}',),
     "bare": (
         "podDisruptionBudget.enabled=false", "headlessService.enabled=false", "serviceAccount.create=false",
         "topologySpread.enabled=false", 'podAntiAffinity.mode="soft"', "replicaCount=1",
