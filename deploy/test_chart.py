@@ -3,6 +3,7 @@
 Every rendering is left in $RENDERED, for the validator.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -62,104 +63,111 @@ def leaves(values, schema=SCHEMA, path=()):
             yield (*path, key)
 
 
-class EveryRendering(unittest.TestCase):
-    """What holds whatever the values are."""
+def in_every_rendering(test):
+    """A test of all of them, each told by its name."""
 
+    @functools.wraps(test)
     def each(self):
         for name, manifests in rendered.items():
             with self.subTest(name):
-                yield manifests
+                test(self, manifests)
 
-    def test_it_drains_before_the_kubelet_loses_patience(self):
+    return each
+
+
+class EveryRendering(unittest.TestCase):
+    """What holds whatever the values are."""
+
+    @in_every_rendering
+    def test_it_drains_before_the_kubelet_loses_patience(self, manifests):
         self.assertEqual(FLUSH_SECONDS, 3)
-        for manifests in self.each():
-            drain = [manifests.environment[f"ATOTI_BRIDGE_DRAIN_{part}"] for part in ("DELAY", "GRACE")]
-            needed = sum(map(seconds, drain)) + FLUSH_SECONDS
-            self.assertLess(needed, manifests.pod["terminationGracePeriodSeconds"])
-            self.assertNotIn("lifecycle", manifests.container, "a preStop hook would be added to the delay")
+        drain = [manifests.environment[f"ATOTI_BRIDGE_DRAIN_{part}"] for part in ("DELAY", "GRACE")]
+        needed = sum(map(seconds, drain)) + FLUSH_SECONDS
+        self.assertLess(needed, manifests.pod["terminationGracePeriodSeconds"])
+        self.assertNotIn("lifecycle", manifests.container, "a preStop hook would be added to the delay")
 
-    def test_the_process_has_no_rights(self):
-        for manifests in self.each():
-            pod, container = manifests.pod["securityContext"], manifests.container["securityContext"]
-            self.assertEqual(
-                (pod["runAsNonRoot"], pod["runAsUser"], pod["runAsGroup"], pod["fsGroup"], pod["seccompProfile"]),
-                (True, 65532, 65532, 65532, {"type": "RuntimeDefault"}),
-            )
-            self.assertEqual(
-                container,
-                {
-                    "allowPrivilegeEscalation": False, "privileged": False, "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-            )
-            self.assertIs(manifests.pod["automountServiceAccountToken"], False)
-            self.assertIs(manifests.pod["enableServiceLinks"], False)
-            for account in manifests.kinds("ServiceAccount").values():
-                self.assertIs(account["automountServiceAccountToken"], False)
-            self.assertIn("memory", manifests.container["resources"]["limits"])
-            self.assertIn("cpu", manifests.container["resources"]["requests"])
+    @in_every_rendering
+    def test_the_process_has_no_rights(self, manifests):
+        pod, container = manifests.pod["securityContext"], manifests.container["securityContext"]
+        self.assertEqual(
+            (pod["runAsNonRoot"], pod["runAsUser"], pod["runAsGroup"], pod["fsGroup"], pod["seccompProfile"]),
+            (True, 65532, 65532, 65532, {"type": "RuntimeDefault"}),
+        )
+        self.assertEqual(
+            container,
+            {
+                "allowPrivilegeEscalation": False, "privileged": False, "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        )
+        self.assertIs(manifests.pod["automountServiceAccountToken"], False)
+        self.assertIs(manifests.pod["enableServiceLinks"], False)
+        for account in manifests.kinds("ServiceAccount").values():
+            self.assertIs(account["automountServiceAccountToken"], False)
+        self.assertIn("memory", manifests.container["resources"]["limits"])
+        self.assertIn("cpu", manifests.container["resources"]["requests"])
 
-    def test_callers_find_grpc_and_nothing_else(self):
-        for manifests in self.each():
-            for name, service in manifests.kinds("Service").items():
-                ports = [(port["name"], port["targetPort"]) for port in service["spec"]["ports"]]
-                if name.endswith("-metrics"):
-                    self.assertEqual(ports, [("http-admin", "http-admin")])
-                    self.assertEqual(service["spec"]["clusterIP"], "None")
-                else:
-                    self.assertEqual(ports, [("grpc", "grpc")])
-
-    def test_names_and_labels_fit_together(self):
-        for manifests in self.each():
-            deployment = manifests.one("Deployment")
-            labels = deployment["spec"]["template"]["metadata"]["labels"]
-            selectors = [service["spec"]["selector"] for service in manifests.kinds("Service").values()]
-            selectors.append(deployment["spec"]["selector"]["matchLabels"])
-            for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
-                selectors += [found["spec"][key]["matchLabels"] for found in manifests.kinds(kind).values()]
-            for selector in selectors:
-                self.assertGreaterEqual(labels.items(), selector.items())
-            for scaler in manifests.kinds("HorizontalPodAutoscaler").values():
-                self.assertEqual(scaler["spec"]["scaleTargetRef"]["name"], deployment["metadata"]["name"])
-                self.assertNotIn("replicas", deployment["spec"], "the scaler decides how many there are")
-            for monitor in manifests.kinds("ServiceMonitor").values():
-                wanted = monitor["spec"]["selector"]["matchLabels"]
-                services = manifests.kinds("Service").items()
-                found = [name for name, it in services if it["metadata"]["labels"].items() >= wanted.items()]
-                self.assertEqual(found, ["bridge-atoti-grpc-bridge-metrics"])
-            account = manifests.pod["serviceAccountName"]
-            self.assertEqual(set(manifests.kinds("ServiceAccount")), {account} - {"default"})
-
-    def test_the_ports_are_those_that_the_bridge_listens_on(self):
-        for manifests in self.each():
-            ports = {port["name"]: port["containerPort"] for port in manifests.container["ports"]}
-            listens = [manifests.environment[f"ATOTI_BRIDGE_{name}"] for name in ("LISTEN", "ADMIN_LISTEN")]
-            self.assertEqual([int(listen.rsplit(":", 1)[1]) for listen in listens], [ports["grpc"], ports["http-admin"]])
-
-    def test_probes_ask_the_port_that_can_answer(self):
-        for manifests in self.each():
-            container = manifests.container
-            for probe in ("startupProbe", "livenessProbe"):
-                self.assertEqual(container[probe]["httpGet"], {"path": "/livez", "port": "http-admin"})
-            ready = container["readinessProbe"]
-            if "ATOTI_BRIDGE_TLS_CERT_FILE" in manifests.environment:
-                self.assertEqual(ready["httpGet"], {"path": "/readyz", "port": "http-admin"})
-                self.assertNotIn("grpc", ready)
+    @in_every_rendering
+    def test_callers_find_grpc_and_nothing_else(self, manifests):
+        for name, service in manifests.kinds("Service").items():
+            ports = [(port["name"], port["targetPort"]) for port in service["spec"]["ports"]]
+            if name.endswith("-metrics"):
+                self.assertEqual(ports, [("http-admin", "http-admin")])
+                self.assertEqual(service["spec"]["clusterIP"], "None")
             else:
-                self.assertEqual(ready["grpc"]["port"], container["ports"][0]["containerPort"])
+                self.assertEqual(ports, [("grpc", "grpc")])
 
-    def test_every_file_that_is_named_is_mounted_and_follows_its_source(self):
-        for manifests in self.each():
-            mounts = {mount["mountPath"]: mount for mount in manifests.container.get("volumeMounts", [])}
-            volumes = {volume["name"]: volume for volume in manifests.pod.get("volumes", [])}
-            self.assertEqual({mount["name"] for mount in mounts.values()}, set(volumes))
-            named = [value for name, value in manifests.environment.items() if name.endswith("_FILE")]
-            self.assertEqual({path.rsplit("/", 1)[0] for path in named}, {path for path in mounts if FILES in path})
-            for mount in mounts.values():
-                self.assertNotIn("subPath", mount, "such a mount never changes")
-                if "secret" in volumes[mount["name"]]:
-                    self.assertIs(mount["readOnly"], True)
-                    self.assertEqual(volumes[mount["name"]]["secret"]["defaultMode"], 0o440)
+    @in_every_rendering
+    def test_names_and_labels_fit_together(self, manifests):
+        deployment = manifests.one("Deployment")
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        selectors = [service["spec"]["selector"] for service in manifests.kinds("Service").values()]
+        selectors.append(deployment["spec"]["selector"]["matchLabels"])
+        for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+            selectors += [found["spec"][key]["matchLabels"] for found in manifests.kinds(kind).values()]
+        for selector in selectors:
+            self.assertGreaterEqual(labels.items(), selector.items())
+        for scaler in manifests.kinds("HorizontalPodAutoscaler").values():
+            self.assertEqual(scaler["spec"]["scaleTargetRef"]["name"], deployment["metadata"]["name"])
+            self.assertNotIn("replicas", deployment["spec"], "the scaler decides how many there are")
+        for monitor in manifests.kinds("ServiceMonitor").values():
+            wanted = monitor["spec"]["selector"]["matchLabels"]
+            services = manifests.kinds("Service").items()
+            found = [name for name, it in services if it["metadata"]["labels"].items() >= wanted.items()]
+            self.assertEqual(found, ["bridge-atoti-grpc-bridge-metrics"])
+        account = manifests.pod["serviceAccountName"]
+        self.assertEqual(set(manifests.kinds("ServiceAccount")), {account} - {"default"})
+
+    @in_every_rendering
+    def test_the_ports_are_those_that_the_bridge_listens_on(self, manifests):
+        ports = {port["name"]: port["containerPort"] for port in manifests.container["ports"]}
+        listens = [manifests.environment[f"ATOTI_BRIDGE_{name}"] for name in ("LISTEN", "ADMIN_LISTEN")]
+        self.assertEqual([int(listen.rsplit(":", 1)[1]) for listen in listens], [ports["grpc"], ports["http-admin"]])
+
+    @in_every_rendering
+    def test_probes_ask_the_port_that_can_answer(self, manifests):
+        container = manifests.container
+        for probe in ("startupProbe", "livenessProbe"):
+            self.assertEqual(container[probe]["httpGet"], {"path": "/livez", "port": "http-admin"})
+        ready = container["readinessProbe"]
+        if "ATOTI_BRIDGE_TLS_CERT_FILE" in manifests.environment:
+            self.assertEqual(ready["httpGet"], {"path": "/readyz", "port": "http-admin"})
+            self.assertNotIn("grpc", ready)
+        else:
+            self.assertEqual(ready["grpc"]["port"], container["ports"][0]["containerPort"])
+
+    @in_every_rendering
+    def test_every_file_that_is_named_is_mounted_and_follows_its_source(self, manifests):
+        mounts = {mount["mountPath"]: mount for mount in manifests.container.get("volumeMounts", [])}
+        volumes = {volume["name"]: volume for volume in manifests.pod.get("volumes", [])}
+        self.assertEqual({mount["name"] for mount in mounts.values()}, set(volumes))
+        named = [value for name, value in manifests.environment.items() if name.endswith("_FILE")]
+        self.assertEqual({path.rsplit("/", 1)[0] for path in named}, {path for path in mounts if FILES in path})
+        for mount in mounts.values():
+            self.assertNotIn("subPath", mount, "such a mount never changes")
+            if "secret" in volumes[mount["name"]]:
+                self.assertIs(mount["readOnly"], True)
+                self.assertEqual(volumes[mount["name"]]["secret"]["defaultMode"], 0o440)
 
 
 class TheBridgeItself(unittest.TestCase):
@@ -373,8 +381,11 @@ class Values(unittest.TestCase):
         self.assertEqual((parent["kind"], parent["port"]), ("Service", service["spec"]["ports"][0]["port"]))
 
     def test_rules_are_taken_from_the_chart_where_it_has_them(self):
-        rules = 'groups:\n  - name: test\n    rules:\n      - alert: Test\n        expr: up == 0\n        annotations:\n' \
-            '          summary: "{{ $labels.pod }} is gone"\n'
+        # Prometheus has braces of its own: helm must leave them alone.
+        rules = (
+            'groups:\n  - name: test\n    rules:\n      - alert: Test\n        expr: up == 0\n'
+            '        annotations:\n          summary: "{{ $labels.pod }} is gone"\n'
+        )
         with tempfile.TemporaryDirectory() as folder:
             chart = pathlib.Path(folder) / CHART.name
             shutil.copytree(CHART, chart)

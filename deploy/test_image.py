@@ -85,15 +85,18 @@ class Image(unittest.TestCase):
         # Every container gets one.
         (self.root / "etc/hosts").write_text("127.0.0.1 localhost\n")
         self.atoti = Simulator()
+        self.addCleanup(self.end, self.atoti)
         # By name: the resolver of the libc is part of what is tried.
         url = self.atoti.url.replace("127.0.0.1", "localhost")
         self.bridge = Bridge(url, prefix=("unshare", "--mount", "sh", "-c", IN_THE_IMAGE, str(self.root)))
+        self.addCleanup(self.end, self.bridge)
 
-    def tearDown(self):
-        for program in (self.bridge, self.atoti):
-            if program.process.poll() is None:
-                program.process.kill()
-                program.stop()
+    @staticmethod
+    def end(program):
+        """What a test that failed has left running."""
+        if program.process.poll() is None:
+            program.process.kill()
+            program.stop()
 
     def health(self):
         return run("healthcheck", "--address", self.bridge.address)

@@ -55,6 +55,7 @@ class Unit(unittest.TestCase):
     def test_wrong_settings_are_not_tried_again(self):
         self.assertEqual(self.setting("RestartPreventExitStatus"), "64")
         refused = subprocess.run(
-            [os.environ["BRIDGE"], "serve"], env={"ATOTI_BRIDGE_DRAIN_GRACE": "fifteen"}, capture_output=True, timeout=60
+            [os.environ["BRIDGE"], "serve"], env={"ATOTI_BRIDGE_DRAIN_GRACE": "fifteen"},
+            capture_output=True, timeout=60,
         )
         self.assertEqual(refused.returncode, 64)
