@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 import tomllib
 import unittest
 
@@ -236,6 +237,17 @@ class TheBridgeItself(unittest.TestCase):
         said = self.check(rendered["own-account-in-a-mesh"], ATOTI_BRIDGE_ALLOW_ANONYMOUS_CALLERS="false")
         self.assertEqual(said.returncode, 64)
         self.assertIn("ATOTI_BRIDGE_ALLOW_ANONYMOUS_CALLERS", said.stderr)
+
+
+class Pages(unittest.TestCase):
+    def test_the_examples_of_the_page_are_manifests(self):
+        # As the renderings, they are left for the validator.
+        page = pathlib.Path("docs/DEPLOYMENT.md").read_text()
+        examples = [textwrap.dedent(block) for block in re.findall(r"^ *```yaml\n(.*?)^ *```$", page, re.M | re.S)]
+        self.assertGreater(len(examples), 2)
+        for number, example in enumerate(examples):
+            self.assertTrue(all("kind" in manifest for manifest in yaml.safe_load_all(example)), example)
+            (pathlib.Path(os.environ["RENDERED"]) / f"page-{number}.yaml").write_text(example)
 
 
 class Refusals(unittest.TestCase):
