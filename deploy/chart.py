@@ -25,11 +25,11 @@ def seconds(duration):
     return int(re.fullmatch(r"(\d+)s", duration)[1])
 
 
-def render(*values, chart=CHART, release="bridge", arguments=()):
+def render(*values, chart=CHART, release="bridge", kubernetes="1.27.0"):
     """The text of all manifests. A value is `key=value` for --set-json, or the path of a file."""
     options = [word for value in values for word in (["--set-json", value] if "=" in value else ["--values", value])]
     said = subprocess.run(
-        [HELM, "template", release, str(chart), "--namespace=risk", *options, *arguments],
+        [HELM, "template", release, str(chart), "--namespace=risk", f"--kube-version={kubernetes}", *options],
         capture_output=True, text=True, timeout=60,
     )
     if said.returncode != 0:

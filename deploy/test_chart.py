@@ -309,8 +309,8 @@ class Refusals(unittest.TestCase):
                 self.refused("additional properties 'tpyo' not allowed", ".".join((*path, "tpyo")) + "=1")
 
     def test_a_kubernetes_without_grpc_probes(self):
-        self.refused("kubeVersion", arguments=("--kube-version=1.26.9",))
-        render(arguments=("--kube-version=1.27.3-gke.100",))
+        self.refused("kubeVersion", kubernetes="1.26.9")
+        render(kubernetes="1.37.2-gke.100")
 
 
 class Values(unittest.TestCase):
