@@ -411,6 +411,12 @@ class Values(unittest.TestCase):
             (pathlib.Path(os.environ["RENDERED"]) / "rules.yaml").write_text(text)
             self.assertEqual(Rendered(text).one("PrometheusRule")["spec"], yaml.safe_load(rules))
 
+    def test_what_is_scraped_has_the_job_that_rules_ask_for(self):
+        (endpoint,) = rendered["metrics"].one("ServiceMonitor")["spec"]["endpoints"]
+        self.assertEqual(endpoint["relabelings"], [{"targetLabel": "job", "replacement": "atoti-grpc-bridge"}])
+        for rules in CHART.glob("files/rules.yaml"):
+            self.assertEqual(set(re.findall(r'job="([^"]+)"', rules.read_text())), {"atoti-grpc-bridge"})
+
     def test_an_audit_file_is_one_for_each_pod(self):
         full = rendered["full"]
         self.assertEqual(full.environment["ATOTI_BRIDGE_AUDIT_LOG"], "/var/log/atoti-grpc-bridge/$(POD_NAME).jsonl")
