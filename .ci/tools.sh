@@ -8,6 +8,9 @@
 CARGO_DENY_VERSION=0.20.2
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.4
+HELM_VERSION=v4.3.1
+KUBECTL_VALIDATE_VERSION=v0.0.4
+KUBERNETES_VERSION=v1.37.2
 MAVEN_VERSION=3.9.16
 MAVEN_SHA512=831a8591fe20c8243b1dbe7d71e3244f31d1665b0804b2e825e38cbbe5ce0cafb8338851f90780735568773e0a6cd07bbec107cda0b896b008b861075358b6f6
 
@@ -105,4 +108,44 @@ need_prometheus() {
   need_package promtool prometheus
   # Nor shall it start with the machine, if it came just now.
   if [ -z "$missing" ] && command -v systemctl >/dev/null; then systemctl --quiet disable prometheus; fi
+}
+
+# Where the files of a Go module are: not to be built, but to be read.
+go_module() {
+  require go "install Go 1.26 or later"
+  go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'
+}
+
+need_helm() {
+  HELM="$TOOLS/helm-$HELM_VERSION/helm"
+  if [ ! -x "$HELM" ]; then
+    require go "install Go 1.26 or later"
+    GOBIN="${HELM%/*}" go install "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
+  fi
+}
+
+# The validator of Kubernetes' own authors. It has the schemas of releases up to 1.30 in it.
+need_kubectl_validate() {
+  KUBECTL_VALIDATE="$TOOLS/kubectl-validate-$KUBECTL_VALIDATE_VERSION/kubectl-validate"
+  if [ ! -x "$KUBECTL_VALIDATE" ]; then
+    require go "install Go 1.26 or later"
+    GOBIN="${KUBECTL_VALIDATE%/*}" go install "sigs.k8s.io/kubectl-validate@$KUBECTL_VALIDATE_VERSION"
+  fi
+}
+
+# The schemas of a current Kubernetes, in the folders that kubectl-validate wants.
+need_kubernetes_schemas() {
+  local from file name to
+  KUBERNETES_SCHEMAS="$TOOLS/kubernetes-schemas-$KUBERNETES_VERSION"
+  if [ ! -e "$KUBERNETES_SCHEMAS/complete" ]; then
+    from="$(go_module "k8s.io/kubernetes@$KUBERNETES_VERSION")/api/openapi-spec/v3"
+    for file in "$from"/api__*_openapi.json "$from"/apis__*__*_openapi.json; do
+      name="${file##*/}"
+      name="${name%_openapi.json}"
+      to="$KUBERNETES_SCHEMAS/${name//__//}.json"
+      mkdir -p "${to%/*}"
+      cp --no-preserve=mode "$file" "$to"
+    done
+    touch "$KUBERNETES_SCHEMAS/complete"
+  fi
 }

@@ -57,6 +57,11 @@ impl Http {
     }
 }
 
+fn in_full(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 impl Current {
     fn new(upstream: &Upstream, ca: Option<&[u8]>, identity: &[Vec<u8>]) -> Result<Self, String> {
         #[expect(clippy::disallowed_methods, reason = "this is the one client of clippy.toml's ban")]
@@ -89,7 +94,11 @@ impl Current {
             let pem = [&cert[..], b"\n", key].concat();
             builder = builder.identity(Identity::from_pem(&pem).map_err(|error| error.to_string())?);
         }
-        let client = builder.build().map_err(|error| error.to_string())?;
+        let client = builder.build().map_err(|error| match ca {
+            // Mostly an image without any: this is read at the start, for http URLs too.
+            None => format!("{}; is there a bundle of authorities on this machine?", in_full(&error)),
+            Some(_) => in_full(&error),
+        })?;
         Ok(Self { client, expires })
     }
 }

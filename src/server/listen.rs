@@ -1,9 +1,10 @@
 //! The sockets: TCP or Unix, and what is known of whoever connects.
 
 use std::{
+    fs::Permissions,
     io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -27,7 +28,7 @@ pub(super) type Stream = Either<TcpStream, UnixStream>;
 impl Listener {
     /// Binds a socket.
     ///
-    /// A file that a dead process has left at the path of a Unix socket is replaced; one that is in use, or is no
+    /// The folder of a Unix socket decides who may connect. A file that a dead process has left at the path of a Unix socket is replaced; one that is in use, or is no
     /// socket, is not.
     ///
     /// # Errors
@@ -39,6 +40,8 @@ impl Listener {
             Listen::Unix(path) => {
                 remove_left_over(path).await?;
                 let listener = UnixListener::bind(path)?;
+                // To connect is to write. Whoever may enter the folder may connect, whatever the umask says.
+                std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
                 Ok(Self::Unix(listener, SocketFile(path.clone())))
             }
         }
