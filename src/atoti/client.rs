@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::{Certificate, Client, Identity, redirect};
 
-use super::resolve::Shuffled;
+use super::{error::full_text, resolve::Shuffled};
 use crate::{
     config::Upstream,
     files::{FromFiles, Refreshed},
@@ -57,11 +57,6 @@ impl Http {
     }
 }
 
-fn in_full(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 impl Current {
     fn new(upstream: &Upstream, ca: Option<&[u8]>, identity: &[Vec<u8>]) -> Result<Self, String> {
         #[expect(clippy::disallowed_methods, reason = "this is the one client of clippy.toml's ban")]
@@ -96,8 +91,8 @@ impl Current {
         }
         let client = builder.build().map_err(|error| match ca {
             // Mostly an image without any: this is read at the start, for http URLs too.
-            None => format!("{}; is there a bundle of authorities on this machine?", in_full(&error)),
-            Some(_) => in_full(&error),
+            None => format!("{}; is there a bundle of authorities on this machine?", full_text(&error)),
+            Some(_) => full_text(&error),
         })?;
         Ok(Self { client, expires })
     }
