@@ -76,3 +76,21 @@ need_maven() {
     rm -r "$unpacked"
   fi
 }
+
+# A program of a Debian package, installed system-wide when it is not there: the one exception to what is said above.
+# Its service is not started: the tests run the program themselves, with files of their own.
+need_debian() {
+  local program="$1" package="$2" policy=/usr/sbin/policy-rc.d denied=0 status=0
+  [ ! -x "$(PATH="$PATH:/usr/sbin" command -v "$program")" ] || return 0
+  require apt-get "install $package"
+  [ "$(id -u)" = 0 ] || { printf 'error: %s is needed: apt-get install %s\n' "$program" "$package" >&2; exit 1; }
+  if [ ! -e "$policy" ]; then
+    denied=1
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+  fi
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$package"; } \
+    >/dev/null || status=$?
+  [ "$denied" = 0 ] || rm "$policy"
+  [ "$status" = 0 ] || { printf 'error: %s cannot be installed\n' "$package" >&2; exit 1; }
+}
