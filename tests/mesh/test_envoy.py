@@ -1,5 +1,6 @@
 """Envoy, set up as Istio does, in front of two bridges: what callers see, and what Atoti does."""
 
+from atoti.queryhistory.v1 import query_history_pb2 as pb
 from programs import eventually
 from proxies import Case, Envoy
 from transparent import Transparent
@@ -55,6 +56,19 @@ class Calls(Transparent, Case):
             attempts.append(self.proxy.logged(f"mesh-{number}")["attempts"])
         self.assertEqual(set(attempts), {1, 2}, "some calls came to the dead one first")
         self.assertEqual(set(self.patches().values()), {1})
+
+    def test_a_cancel_whose_answers_are_lost_is_found_to_be_carried_out(self):
+        """Lost, not late. The bridge repeats it once, and says UNAVAILABLE when that is lost too: then so does Envoy."""
+        for lost, attempts in [(1, 1), (2, 2)]:
+            with self.subTest(lost=lost):
+                self.up()
+                self.atoti.inject("cut_before_head", method="PATCH", times=lost, after_effect=True)
+                query = self.atoti.start_query(cancelLatencyMilliseconds=0)
+                answer, _ = self.cancel(query, ("x-request-id", "mesh-lost"), allow_finished=True)
+                self.assertEqual(answer.outcome, pb.CANCEL_OUTCOME_CANCELLED)
+                self.assertEqual(self.proxy.logged("mesh-lost")["attempts"], attempts)
+                self.assertEqual(self.patches(), {query: 1 + lost})
+                self.stop_all()
 
     def test_a_bridge_that_drains_gets_no_calls(self):
         self.up(drain_delay="10s")

@@ -206,6 +206,22 @@ async fn an_old_connection_says_goaway_and_its_calls_finish() {
     assert!(raw.next().await.is_none(), "and then the connection ends");
 }
 
+/// A proxy connects for many calls at once when another bridge has gone. Whoever finds no room in the kernel's queue is
+/// not told, and tries again a second later.
+#[tokio::test]
+async fn hundreds_connect_at_once_while_it_is_busy() {
+    let bridge = Bridge::start("http://127.0.0.1:1").await;
+    bridge.signal("-STOP");
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(Raw::silent(bridge.address()).await);
+    }
+    bridge.signal("-CONT");
+    let last = crowd.last_mut().expect("a crowd");
+    last.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+    last.next_of(SETTINGS).await.expect("settings");
+}
+
 /// A client that has connected believes that its call will be answered, and a mesh does not repeat one that was sent.
 #[tokio::test]
 async fn a_first_call_that_is_on_its_way_when_connections_close_is_served() {
