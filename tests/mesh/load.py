@@ -26,8 +26,9 @@ class Load:
     """`rate` calls a second for some seconds, in a thread of its own: cancels of `queries`, each once, and reads of
     `kept`, which goes on running."""
 
-    def __init__(self, address, queries, kept, rate, seconds):
+    def __init__(self, address, queries, kept, rate, seconds, cancels_within=TIMEOUT):
         self.address, self.queries, self.kept = address, iter(queries), kept
+        self.cancels_within = cancels_within
         self.rate, self.count = rate, int(rate * seconds)
         self.codes = collections.Counter()
         self.failures, self.cancelled = [], []
@@ -63,7 +64,7 @@ class Load:
         if place in CANCELS:
             query = next(self.queries)
             method, call = "CancelQuery", stub.CancelQuery(
-                pb.CancelQueryRequest(query_id=query), timeout=TIMEOUT, metadata=LOGIN)
+                pb.CancelQueryRequest(query_id=query), timeout=self.cancels_within, metadata=LOGIN)
             self.cancelled.append(query)
         elif place in LISTINGS:
             method, call = "ListQueries", stub.ListQueries(
