@@ -66,7 +66,7 @@ class Restarts(Case):
     def under_load(self, rate, seconds, flags=(), drain_delay="0s", late=0, **load):
         # One bridge takes all of it while the other restarts. Where the machine stands still for a moment, that is more
         # calls at once than are taken on by default; what a bridge does then is for other tests.
-        flags = ("--max-in-flight=1024", *flags)
+        flags = ("--max-in-flight=4096", *flags)
         self.up(*flags, queries=cancels(int(rate * seconds)) + 1, drain_delay=drain_delay)
         kept, *queries = self.atoti.queries
         if late:
