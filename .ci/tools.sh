@@ -83,7 +83,7 @@ need_maven() {
 # A program of a Debian package, installed where it is missing and we may. Some packages start a service when they are
 # installed, which would take a port for ever: they ask policy-rc.d before, and it says no meanwhile.
 need_package() {
-  local program="$1" package="$2"
+  local program="$1" package="$2" PATH="$PATH:/usr/sbin"
   command -v "$program" >/dev/null && return
   require apt-get "install $package"
   [ "$(id -u)" = 0 ] || { printf 'error: %s is needed: install %s, or run this as root once\n' "$program" "$package" >&2; exit 1; }

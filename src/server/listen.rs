@@ -8,10 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use crate::config::Listen;
+
+/// Connections that wait in the kernel until they are accepted: as many as may be open by default. One more is dropped
+/// without a word, and its client tries again after one, three and seven seconds. The usual 128 are passed by a proxy
+/// that connects for every call at once, when another bridge has gone.
+const BACKLOG: u32 = 1024;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ impl Listener {
     /// Why it cannot be bound.
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
             Listen::Unix(path) => {
                 remove_left_over(path).await?;
                 let listener = UnixListener::bind(path)?;
@@ -74,6 +79,14 @@ impl Listener {
             }
         }
     }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The connections of the run before may linger on the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The file of a Unix socket; removed when dropped.

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from programs import PATIENCE, Program, eventually
+from programs import PATIENCE, Bridge, eventually
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DASHBOARD = ROOT / "deploy/grafana/atoti-grpc-bridge.json"
@@ -73,18 +73,12 @@ def free_port():
         return listener.getsockname()[1]
 
 
-class Watched(Program):
-    """`serve` with flags and variables of choice, and its metrics."""
+class Watched(Bridge):
+    """A bridge and its metrics."""
 
     def __init__(self, upstream_url, *flags, **variables):
-        super().__init__(
-            "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json",
-            f"--upstream-url={upstream_url}", *flags, output="stderr",
-            # Program keeps the settings of the caller's shell away from the bridge; these are meant.
-            prefix=("env", *(f"{name}={value}" for name, value in variables.items())),
-        )
-        listening = self.json("the bridge", lambda line: line["message"] == "listening")
-        self.address, self.admin = listening["grpc.address"], listening["admin.address"]
+        # Long enough to be seen while it drains.
+        super().__init__(upstream_url, *flags, environment=variables, drain_delay="5s")
 
     def metrics(self, accept="*/*"):
         return fetch(f"http://{self.admin}/metrics", Accept=accept)
