@@ -160,15 +160,15 @@ class ARealPrometheus(unittest.TestCase):
         cls.atoti = cls.started(Simulator())
         # Spans have nowhere to go; that they are made is enough for exemplars.
         cls.busy = cls.started(Watched(
-            cls.atoti.url, "--drain-delay=0s", "--max-in-flight=8", "--upstream-max-connections=4", "--max-deadline=2s",
+            cls.atoti.url, "--max-in-flight=8", "--upstream-max-connections=4", "--max-deadline=2s",
             OTEL_EXPORTER_OTLP_ENDPOINT=nowhere,
         ))
         # Everything around it is in trouble: Atoti is away, the disk of its audit records full.
         cls.sealed = cls.started(Watched(
-            nowhere, "--drain-delay=0s", "--max-connections=4", f"--tls-cert-file={cert}", f"--tls-key-file={key}",
+            nowhere, "--max-connections=4", f"--tls-cert-file={cert}", f"--tls-key-file={key}",
             ATOTI_BRIDGE_AUDIT_LOG="/dev/full",
         ))
-        cls.leaving = cls.started(Watched(cls.atoti.url, "--drain-delay=8s"))
+        cls.leaving = cls.started(Watched(cls.atoti.url, drain_delay="8s"))
         cls.bridges = [cls.busy, cls.sealed, cls.leaving]
         cls.begin = time.time()
         cls.prometheus = cls.started(Prometheus(folder, [bridge.admin for bridge in cls.bridges]))

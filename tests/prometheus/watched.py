@@ -76,9 +76,8 @@ def free_port():
 class Watched(Bridge):
     """A bridge and its metrics."""
 
-    def __init__(self, upstream_url, *flags, **variables):
-        # Long enough to be seen while it drains.
-        super().__init__(upstream_url, *flags, environment=variables, drain_delay="5s")
+    def __init__(self, upstream_url, *flags, drain_delay="0s", **variables):
+        super().__init__(upstream_url, *flags, drain_delay=drain_delay, environment=variables)
 
     def metrics(self, accept="*/*"):
         return fetch(f"http://{self.admin}/metrics", Accept=accept)
