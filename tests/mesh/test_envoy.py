@@ -60,7 +60,7 @@ class Calls(Transparent, Case):
         self.assertEqual(set(self.patches().values()), {1})
 
     def test_a_cancel_whose_answers_are_lost_is_found_to_be_carried_out(self):
-        """Lost, not late. The bridge repeats it once, and says UNAVAILABLE when that is lost too: then so does Envoy."""
+        # Lost, not late. The bridge repeats it once, and says UNAVAILABLE when that is lost too: then so does Envoy.
         for lost, attempts in [(1, 1), (2, 2)]:
             with self.subTest(lost=lost):
                 self.up()
