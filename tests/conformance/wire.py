@@ -29,9 +29,6 @@ class Wire:
         found = [value for key, value in [*self.headers, *self.trailers] if key == name]
         return found[-1] if found else None
 
-    def metadata_size(self):
-        """As HTTP/2 counts it: names, values, and 32 for each."""
-        return sum(len(name) + len(value) + 32 for name, value in [*self.headers, *self.trailers])
 
 
 def call(address, path, message, metadata, patience):

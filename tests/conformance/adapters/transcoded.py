@@ -2,6 +2,8 @@
 
 from adapters import HERE, Base
 
+PREFIX = "/activeviam/query-history/rest/v1/query/"
+
 
 class Transcoded(Base):
     imports, proto = (HERE,), "transcoded.proto"
