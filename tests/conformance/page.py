@@ -12,20 +12,20 @@ WIDTH = 120
 HEAD = """\
 # Conformance
 
-What a gRPC client sees of a REST API depends on the bridge between them. These are rules for such a bridge, as data
-(`tests/conformance/rules.toml`), and what each of several bridges does about them: the real programs, asked over the wire
-in front of the same scripted server. `tests/conformance/run --write` writes this page. `tests/conformance/run` fails
-when it finds anything else than what is written here, or a rule that this project's bridge does not keep.
+What a gRPC client sees of a REST API depends on the bridge between them. These are rules for such a bridge
+(`tests/conformance/rules.toml`), and what several bridges do about them: the real programs, asked over the wire, in
+front of the same scripted server. `tests/conformance/run --write` writes this page. `tests/conformance/run` fails when it
+finds anything else than what is written here, or a rule that this project's bridge does not keep.
 
-✓ the rule holds, ✗ it does not; beside it is what was answered. Where a rule's source leaves a choice, every choice is
-right. The letters behind a rule name its source, see below.
+✓ the rule is kept, ✗ it is not; beside it is what was answered. Where a rule's source leaves a choice, every choice is
+right. The letter behind a rule names its source, at the end of the page; its name, for `--rule`, is in the page's text.
 """
 
 TAIL = """\
 ## How each bridge was set up
 
-Each was given the settings under which it keeps the most rules. Settings, not programs: with a script in Envoy, or
-functions of one's own around the library, any rule can be kept, and then it is the script that is the bridge.
+Each has the settings under which it was found to keep the most rules. Settings, not programs: with a script in Envoy, or
+functions of one's own around the library, any rule can be kept, and then they are the bridge.
 
 {configurations}
 
@@ -33,8 +33,8 @@ functions of one's own around the library, any rule can be kept, and then it is 
 
 1. Write an adapter, a module in `tests/conformance/adapters`: the names of its methods and messages for "cancel this
    query" and "read this query", and how it is started. The peers' share `transcoded.proto`.
-2. `tests/conformance/run --address HOST:PORT --adapter NAME --upstream-port PORT` drives one that runs already, with its
-   REST server set to `http://127.0.0.1:PORT`: the suite listens there. `--dead-address` names a second one whose REST
+2. `tests/conformance/run --address HOST:PORT --adapter NAME --upstream-port PORT` drives one that runs already, with
+   `http://127.0.0.1:PORT` as its REST server: the suite listens there. `--dead-address` names a second one, whose REST
    server is not there. Calls without a deadline must be limited to {limit} s.
 3. With its name in `BRIDGES` (`tests/conformance/suite.py`) it gets a column here.
 
@@ -84,7 +84,9 @@ def settle(table, columns, limit, write):
     written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if found == written:
         return False
-    lines = difflib.unified_diff(written.splitlines(), found.splitlines(), "docs/CONFORMANCE.md", "found", n=0, lineterm="")
+    lines = difflib.unified_diff(
+        written.splitlines(), found.splitlines(), "docs/CONFORMANCE.md", "found", n=0, lineterm="",
+    )
     print("error: docs/CONFORMANCE.md is stale; `tests/conformance/run --write` writes it anew", file=sys.stderr)
     print("\n".join(lines), file=sys.stderr)
     return True

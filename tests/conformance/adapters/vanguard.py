@@ -13,9 +13,9 @@ class Adapter(Transcoded):
     title = f"vanguard-go {VERSION}"
     configuration = (
         "A Go program of a hundred lines (`tests/conformance/vanguard`): `vanguard.NewTranscoder` with REST and JSON as "
-        "its target, around `httputil.ReverseProxy` with its options; `ResponseHeaderTimeout` "
-        f"is {LIMIT_SECONDS} s. The library has no option for deadlines, statuses or headers. The caller sends "
-        "`{\"status\":\"CANCELLED\"}`. The answer of a cancel is a `google.api.HttpBody`, so that any body will do."
+        f"its target, around `httputil.ReverseProxy` with its options; `ResponseHeaderTimeout` is {LIMIT_SECONDS} s. "
+        "The library has no option for deadlines, statuses or headers. The caller sends `{\"status\":\"CANCELLED\"}`. "
+        "The answer of a cancel is a `google.api.HttpBody`, so that any body will do."
     )
 
     def start(self, upstream):
