@@ -14,8 +14,8 @@ HEAD = """\
 
 What a gRPC client sees of a REST API depends on the bridge between them. These are rules for such a bridge
 (`tests/conformance/rules.toml`), and what several bridges do about them: the real programs, asked over the wire, in
-front of the same scripted server. `tests/conformance/run --write` writes this page. `tests/conformance/run` fails when it
-finds anything else than what is written here, or a rule that this project's bridge does not keep.
+front of the same scripted server. `tests/conformance/run --write` writes this page. `tests/conformance/run` fails when
+it finds anything else than what is written here, or a rule that this project's bridge does not keep.
 
 ✓ the rule is kept, ✗ it is not; beside it is what was answered. Where a rule's source leaves a choice, every choice is
 right. The letter behind a rule names its source, at the end of the page; its name, for `--rule`, is in the page's text.
@@ -24,8 +24,8 @@ right. The letter behind a rule names its source, at the end of the page; its na
 TAIL = """\
 ## How each bridge was set up
 
-Each has the settings under which it was found to keep the most rules. Settings, not programs: with a script in Envoy, or
-functions of one's own around the library, any rule can be kept, and then they are the bridge.
+Each has the settings under which it was found to keep the most rules. Settings, not programs: with a script in Envoy,
+or functions of one's own around the library, any rule can be kept, and then they are the bridge.
 
 {configurations}
 

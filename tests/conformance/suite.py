@@ -27,7 +27,7 @@ from upstream import Script, Upstream
 HERE = pathlib.Path(__file__).parent
 BRIDGES = ["ours", "envoy", "envoy_plain", "vanguard"]
 # How long a caller waits whom the rule gives no deadline, and how many rules run at once.
-PATIENCE = 10.0
+PATIENCE = 20.0
 AT_ONCE = 8
 # All that a rule may say.
 KNOWN = {
@@ -115,7 +115,9 @@ class Caller:
         path, message = self._request(rule, key)
         metadata = [(name, value) for name, value in call.get("metadata", {}).items()]
         if call.get("client") == "wire":
-            return self._wire(path, message, metadata, call.get("timeout_header"))
+            # Who is late by a second may as well be late by more.
+            patience = rule["expect"].get("within", PATIENCE - 1) + 1
+            return self._wire(path, message, metadata, call.get("timeout_header"), patience)
         cancel_after = call.get("cancel_after")
         if call.get("cancel_if_odd") and int(key[-1]) % 2 == 0:
             cancel_after = None
@@ -141,12 +143,12 @@ class Caller:
             list(future.initial_metadata() or []), list(future.trailing_metadata() or []), seconds,
         )
 
-    def _wire(self, path, message, metadata, timeout):
+    def _wire(self, path, message, metadata, timeout=None, patience=PATIENCE):
         if timeout:
             metadata = [("grpc-timeout", timeout), *metadata]
         begun = time.monotonic()
         try:
-            answer = wire.call(self.address, path, message, metadata, PATIENCE)
+            answer = wire.call(self.address, path, message, metadata, patience)
         except (OSError, h2.exceptions.ProtocolError):
             return Reply("connection lost", over=time.monotonic())
         over = begun + (int(timeout[:-1]) * {"S": 1, "m": 1e-3, "u": 1e-6}[timeout[-1]] if timeout else 0)
@@ -166,7 +168,7 @@ class Caller:
         """Either version of the protocol will do. The request ends the stream: nothing is left to a race."""
         request = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
         for version in ["v1", "v1alpha"]:
-            reply = self._wire(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo", request, [], None)
+            reply = self._wire(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo", request, [])
             if reply.code == "OK":
                 break
         return dataclasses.replace(reply, data=reply.data[wire.PREFIX:])

@@ -19,8 +19,9 @@ from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).parents[3]
 HERE = ROOT / "tests" / "conformance"
-# The limit that every bridge is given for a call whose caller sets none.
-LIMIT_SECONDS = 3
+# The limit that every bridge is given for a call whose caller sets none. Longer than the rules about deadlines wait:
+# who only keeps the limit does not keep them.
+LIMIT_SECONDS = 6
 PATIENCE = 30.0
 
 

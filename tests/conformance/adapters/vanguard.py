@@ -12,7 +12,7 @@ VERSION = re.search(r"connectrpc\.com/vanguard (\S+)", (HERE / "vanguard" / "go.
 class Adapter(Transcoded):
     title = f"vanguard-go {VERSION}"
     configuration = (
-        "A Go program of a hundred lines (`tests/conformance/vanguard`): `vanguard.NewTranscoder` with REST and JSON as "
+        "A small Go program (`tests/conformance/vanguard`): `vanguard.NewTranscoder` with REST and JSON as "
         f"its target, around `httputil.ReverseProxy` with its options; `ResponseHeaderTimeout` is {LIMIT_SECONDS} s. "
         "The library has no option for deadlines, statuses or headers. The caller sends `{\"status\":\"CANCELLED\"}`. "
         "The answer of a cancel is a `google.api.HttpBody`, so that any body will do."

@@ -23,7 +23,7 @@ func main() {
 	descriptors := flag.String("descriptors", "", "descriptor set with the service and its imports")
 	service := flag.String("service", "", "full name of the service")
 	upstream := flag.String("upstream", "", "URL of the REST server")
-	limit := flag.Duration("limit", 3*time.Second, "how long the REST server may take to begin its answer")
+	limit := flag.Duration("limit", 6*time.Second, "how long the REST server may take to begin its answer")
 	flag.Parse()
 	if err := serve(*descriptors, *service, *upstream, *limit); err != nil {
 		log.Fatal(err)
