@@ -18,7 +18,7 @@ front of the same scripted server. `tests/conformance/run --write` writes this p
 it finds anything else than what is written here, or a rule that this project's bridge does not keep.
 
 ✓ the rule is kept, ✗ it is not; beside it is what was answered. Where a rule's source leaves a choice, every choice is
-right. The letter behind a rule names its source, at the end of the page; its name, for `--rule`, is in the page's text.
+right. The letter behind a rule names its source, at the end of the page; its name, for `--rule`, is in this page's source.
 """
 
 TAIL = """\

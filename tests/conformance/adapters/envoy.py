@@ -191,9 +191,12 @@ class Adapter(Transcoded):
         )
         admin = self.eventually("Envoy", process, log, lambda: listening.exists() and listening.read_text())
 
+        # Whatever proxy the environment names is not for loopback.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
         def listener():
             try:
-                with urllib.request.urlopen(f"http://{admin}/listeners?format=json", timeout=5) as answer:
+                with direct.open(f"http://{admin}/listeners?format=json", timeout=5) as answer:
                     statuses = json.load(answer).get("listener_statuses", [])
             except OSError:
                 return None
