@@ -97,16 +97,29 @@ class Simulator(Program):
 class Bridge(Program):
     """`serve`."""
 
-    def __init__(self, upstream_url, prefix=()):
+    def __init__(self, upstream_url, *arguments, listen="127.0.0.1:0", drain_delay="0s", prefix=()):
         super().__init__(
-            "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain-delay=0s", "--log-format=json",
-            f"--upstream-url={upstream_url}", output="stderr", prefix=prefix,
+            "serve", f"--listen={listen}", "--admin-listen=127.0.0.1:0", f"--drain-delay={drain_delay}",
+            "--log-format=json", "--audit-log=stderr", f"--upstream-url={upstream_url}", *arguments,
+            output="stderr", prefix=prefix,
         )
         self.address = self.json("the bridge", lambda line: line["message"] == "listening")["grpc.address"]
 
     def audit(self, request_id):
         """The audit record of a call."""
         return self.json("an audit record", lambda line: line["target"] == "audit" and line["request_id"] == request_id)
+
+    def ended(self, request_id):
+        """The log line of a call."""
+        return self.json("the call's end", lambda line: is_end(line) and line["request_id"] == request_id)
+
+    def ended_calls(self):
+        """The log lines of all calls so far."""
+        return list(filter(is_end, (json.loads(line) for line in list(self.lines) if line.startswith("{"))))
+
+
+def is_end(line):
+    return line["message"] == "call ended"
 
 
 class Case(unittest.TestCase):
