@@ -27,8 +27,8 @@ class Call:
     def __init__(self, id):
         self.id, self.messages, self.end = id, [], None
 
-    def done(self):
-        eventually(f"the end of call {self.id}", lambda: self.end)
+    def done(self, patience=PATIENCE):
+        eventually(f"the end of call {self.id}", lambda: self.end, patience)
         return self
 
     def begun(self):
@@ -51,7 +51,8 @@ class Client:
         "go": [os.environ["MATRIX_GO"]],
         "python": [os.environ["MATRIX_PYTHON"], str(CLIENTS / "python" / "client.py")],
         "node": ["node", str(CLIENTS / "node" / "client.js")],
-        "java": ["java", "-cp", os.environ["MATRIX_CLASSPATH"], "matrix.Client"],
+        # Several at once on few processors: what makes a server fast is in the way.
+        "java": ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", os.environ["MATRIX_CLASSPATH"], "matrix.Client"],
         "rust": [os.environ["MATRIX_RUST"]],
     }
 
@@ -72,6 +73,11 @@ class Client:
         self.calls, self.lock = {}, threading.Lock()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
+
+    def started(self):
+        """Waits for its first call: a busy machine takes a while to start some of them."""
+        self.start("Health", service="").done(patience=60)
+        return self
 
     def _read(self):
         for line in self.process.stdout:
@@ -124,6 +130,9 @@ class Grpcurl:
             self.flags += ["-unix"]
             self.address = transport.target.removeprefix("unix:")
         self.running, self.threads = {}, []
+
+    def started(self):
+        return self
 
     def start(self, do, **asked):
         call = Call(str(len(self.threads)))

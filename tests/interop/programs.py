@@ -16,9 +16,9 @@ USER = "Basic " + base64.b64encode(b"user:user").decode()
 PATIENCE = 20.0
 
 
-def eventually(what, look):
+def eventually(what, look, patience=PATIENCE):
     """Looks until there is something to see."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         seen = look()
         if seen:
