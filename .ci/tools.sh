@@ -8,6 +8,9 @@
 CARGO_DENY_VERSION=0.20.2
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.4
+HELM_VERSION=v4.3.1
+KUBECTL_VALIDATE_VERSION=v0.0.4
+KUBERNETES_VERSION=v1.37.2
 MAVEN_VERSION=3.9.16
 MAVEN_SHA512=831a8591fe20c8243b1dbe7d71e3244f31d1665b0804b2e825e38cbbe5ce0cafb8338851f90780735568773e0a6cd07bbec107cda0b896b008b861075358b6f6
 
@@ -74,5 +77,75 @@ need_maven() {
     tar --extract --gzip --file "$unpacked/maven.tar.gz" --directory "$unpacked"
     mv "$unpacked/$name" "$TOOLS"
     rm -r "$unpacked"
+  fi
+}
+
+# A program of a Debian package, installed where it is missing and we may. Some packages start a service when they are
+# installed, which would take a port for ever: they ask policy-rc.d before, and it says no meanwhile.
+need_package() {
+  local program="$1" package="$2" PATH="$PATH:/usr/sbin"
+  command -v "$program" >/dev/null && return
+  require apt-get "install $package"
+  [ "$(id -u)" = 0 ] || { printf 'error: %s is needed: install %s, or run this as root once\n' "$program" "$package" >&2; exit 1; }
+  (
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+      printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+      chmod +x /usr/sbin/policy-rc.d
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    install=(apt-get --option DPkg::Lock::Timeout=600 --quiet=2 --yes --no-install-recommends install "$package")
+    # A fresh machine has no lists of packages, or old ones.
+    "${install[@]}" >/dev/null 2>&1 || { apt-get --quiet=2 update && "${install[@]}" >/dev/null; }
+  )
+  require "$program" "Debian's package $package did not bring it"
+}
+
+# Prometheus and promtool, as Debian has them.
+need_prometheus() {
+  local missing
+  missing="$(command -v promtool || true)"
+  need_package promtool prometheus
+  # Nor shall it start with the machine, if it came just now.
+  if [ -z "$missing" ] && command -v systemctl >/dev/null; then systemctl --quiet disable prometheus; fi
+}
+
+# Where the files of a Go module are: not to be built, but to be read.
+go_module() {
+  require go "install Go 1.26 or later"
+  go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'
+}
+
+need_helm() {
+  HELM="$TOOLS/helm-$HELM_VERSION/helm"
+  if [ ! -x "$HELM" ]; then
+    require go "install Go 1.26 or later"
+    GOBIN="${HELM%/*}" go install "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
+  fi
+}
+
+# The validator of Kubernetes' own authors. It has the schemas of releases up to 1.30 in it.
+need_kubectl_validate() {
+  KUBECTL_VALIDATE="$TOOLS/kubectl-validate-$KUBECTL_VALIDATE_VERSION/kubectl-validate"
+  if [ ! -x "$KUBECTL_VALIDATE" ]; then
+    require go "install Go 1.26 or later"
+    GOBIN="${KUBECTL_VALIDATE%/*}" go install "sigs.k8s.io/kubectl-validate@$KUBECTL_VALIDATE_VERSION"
+  fi
+}
+
+# The schemas of a current Kubernetes, in the folders that kubectl-validate wants.
+need_kubernetes_schemas() {
+  local from file name to
+  KUBERNETES_SCHEMAS="$TOOLS/kubernetes-schemas-$KUBERNETES_VERSION"
+  if [ ! -e "$KUBERNETES_SCHEMAS/complete" ]; then
+    from="$(go_module "k8s.io/kubernetes@$KUBERNETES_VERSION")/api/openapi-spec/v3"
+    for file in "$from"/api__*_openapi.json "$from"/apis__*__*_openapi.json; do
+      name="${file##*/}"
+      name="${name%_openapi.json}"
+      to="$KUBERNETES_SCHEMAS/${name//__//}.json"
+      mkdir -p "${to%/*}"
+      cp --no-preserve=mode "$file" "$to"
+    done
+    touch "$KUBERNETES_SCHEMAS/complete"
   fi
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::{Certificate, Client, Identity, redirect};
 
-use super::resolve::Shuffled;
+use super::{error::full_text, resolve::Shuffled};
 use crate::{
     config::Upstream,
     files::{FromFiles, Refreshed},
@@ -89,7 +89,11 @@ impl Current {
             let pem = [&cert[..], b"\n", key].concat();
             builder = builder.identity(Identity::from_pem(&pem).map_err(|error| error.to_string())?);
         }
-        let client = builder.build().map_err(|error| error.to_string())?;
+        let client = builder.build().map_err(|error| match ca {
+            // Mostly an image without any: this is read at the start, for http URLs too.
+            None => format!("{}; is there a bundle of authorities on this machine?", full_text(&error)),
+            Some(_) => full_text(&error),
+        })?;
         Ok(Self { client, expires })
     }
 }

@@ -285,6 +285,7 @@ fn cause<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-fn full_text(error: &reqwest::Error) -> String {
+/// The error with all its causes, for the operator.
+pub(super) fn full_text(error: &reqwest::Error) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     fs::File,
     io::{self, IoSlice, Write as _},
     os::{
@@ -15,7 +16,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -32,6 +33,8 @@ use crate::{config::AuditLog, files, telemetry::Metrics};
 const MOST_WAITING: usize = 10_000;
 /// Records written at once.
 const AT_ONCE: usize = 64;
+/// How long an attempt waits for its record, where it is required.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often what could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,13 +50,26 @@ struct Shared {
     metrics: Metrics,
 }
 
-/// What the thread tells the calls.
+/// Whether records can be written, as far as is known, and the telling of it when that changes.
 #[derive(Debug, Default)]
-struct State {
-    /// The last attempt to write failed.
-    failing: AtomicBool,
-    /// Records that are with the thread.
-    waiting: AtomicUsize,
+struct State(AtomicBool);
+
+impl State {
+    fn is_failing(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn fails(&self, why: &dyn fmt::Display) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            tracing::error!(error = %why, "audit records cannot be written; they are kept and tried again");
+        }
+    }
+
+    fn works(&self) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            tracing::info!("audit records are written again");
+        }
+    }
 }
 
 /// A record is not in the trail, and its call must not go on as if it were.
@@ -99,7 +115,7 @@ impl Trail {
     ///
     /// [`NotWritten`], when they may not.
     pub fn ready(&self) -> Result<(), NotWritten> {
-        if self.0.required && self.0.state.failing.load(Ordering::Relaxed) { Err(NotWritten) } else { Ok(()) }
+        if self.0.required && self.0.state.is_failing() { Err(NotWritten) } else { Ok(()) }
     }
 
     /// Hands a record over, and waits for nothing.
@@ -119,7 +135,14 @@ impl Trail {
         }
         let (told, written) = oneshot::channel();
         self.send(record, Some(told));
-        written.await.unwrap_or(Err(NotWritten))
+        match tokio::time::timeout(PATIENCE, written).await {
+            Ok(written) => written.unwrap_or(Err(NotWritten)),
+            // A disk that neither takes nor refuses: as bad as a full one.
+            Err(_) => {
+                self.0.state.fails(&"no end of writing in sight");
+                Err(NotWritten)
+            }
+        }
     }
 
     /// Writes what waits, for as long as that may take.
@@ -135,19 +158,19 @@ impl Trail {
             let _ = closed.await;
         };
         let _ = tokio::time::timeout(within, in_time).await;
-        let left = self.0.state.waiting.load(Ordering::Relaxed);
+        let left = self.0.metrics.audit.pending();
         if left > 0 {
             tracing::error!(records = left, "audit records could not be written before the end");
         }
     }
 
     fn send(&self, record: &Record<'_>, told: Option<oneshot::Sender<Result<(), NotWritten>>>) {
-        let Shared { sender, state, metrics, .. } = &*self.0;
+        let Shared { sender, metrics, .. } = &*self.0;
+        metrics.audit.attempted(record.operation, record.code);
         let line = Line { bytes: record.line(Timestamp::now()), told };
-        state.waiting.fetch_add(1, Ordering::Relaxed);
+        metrics.audit.waits();
         if sender.try_send(Message::Line(line)).is_err() {
-            state.waiting.fetch_sub(1, Ordering::Relaxed);
-            metrics.audit.lost(1);
+            metrics.audit.lost();
         }
     }
 }
@@ -195,8 +218,7 @@ impl Writer {
         if self.lines.len() < MOST_WAITING {
             self.lines.push_back(line);
         } else {
-            self.state.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.audit.lost(1);
+            self.metrics.audit.lost();
             tell(line.told, Err(NotWritten));
         }
     }
@@ -209,10 +231,7 @@ impl Writer {
                 Err(error) => return self.failed(&error),
             }
         }
-        self.metrics.audit.pending(0);
-        if self.state.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("audit records are written again");
-        }
+        self.state.works();
     }
 
     /// Writes some of what waits, as the operating system takes it.
@@ -232,17 +251,13 @@ impl Writer {
             whole += 1;
             tell(line.told, Ok(()));
         }
-        self.state.waiting.fetch_sub(whole, Ordering::Relaxed);
         self.metrics.audit.written(whole);
         Ok(())
     }
 
     fn failed(&mut self, error: &io::Error) {
         self.metrics.audit.failed();
-        self.metrics.audit.pending(self.lines.len());
-        if !self.state.failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "audit records cannot be written; they are kept and tried again");
-        }
+        self.state.fails(error);
         for line in &mut self.lines {
             tell(line.told.take(), Err(NotWritten));
         }

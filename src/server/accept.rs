@@ -47,6 +47,9 @@ const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the connection to the 24 bytes of HTTP/2's preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 const PREFACE_BYTES: usize = 24;
+/// The same when connections close: a first call may be on its way. Less than the moment after which new calls are
+/// refused.
+const LAST_PREFACE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Calls end by the longest deadline; their last bytes a little later.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 /// How long bulk cancels may keep an old connection open.
@@ -81,13 +84,17 @@ where
         let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
-                () = self.close.cancelled() => return,
+                // What waits in the kernel comes first, also at the end: its clients believe that they are connected,
+                // and may have sent a call.
+                biased;
                 accepted = listener.accept() => accepted,
+                () = self.close.cancelled() => return,
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 // The peer has gone again.
                 Err(error) if is_the_peers(&error) => continue,
+                Err(_) if self.close.is_cancelled() => return,
                 Err(error) => {
                     self.metrics.connections.accept_failed();
                     if warned.is_none_or(|at| at.elapsed() > ACCEPT_WARNING_EVERY) {
@@ -145,7 +152,7 @@ where
         let mut connection = pin!(protocol().serve_connection(TokioIo::new(io), service));
 
         let opened = Instant::now();
-        let preface_by = opened + PREFACE_TIMEOUT;
+        let mut preface_by = opened + PREFACE_TIMEOUT;
         let close_at = opened + self.limits.max_connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
         let mut preface_checked = false;
         let mut cut_at = None;
@@ -161,9 +168,10 @@ where
                     preface_checked = true;
                 }
                 () = self.close.cancelled(), if !closing => {
-                    // Whoever has not begun has no calls, and would be waited for in vain.
-                    if !has_begun() { return; }
                     connection.as_mut().graceful_shutdown();
+                    // Whoever has not begun may have sent a call all the same: over TLS 1.3 a client does so before
+                    // its handshake has come to its end here. But one that has nothing to say is not waited for.
+                    preface_by = preface_by.min(Instant::now() + LAST_PREFACE_TIMEOUT);
                     // The drain cuts.
                     cut_at = Some(None);
                 }

@@ -1,16 +1,22 @@
 //! The sockets: TCP or Unix, and what is known of whoever connects.
 
 use std::{
+    fs::Permissions,
     io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use crate::config::Listen;
+
+/// Connections that wait in the kernel until they are accepted: as many as may be open by default. One more is dropped
+/// without a word, and its client tries again after one, three and seven seconds. The usual 128 are passed by a proxy
+/// that connects for every call at once, when another bridge has gone.
+const BACKLOG: u32 = 1024;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub(super) type Stream = Either<TcpStream, UnixStream>;
 impl Listener {
     /// Binds a socket.
     ///
-    /// A file that a dead process has left at the path of a Unix socket is replaced; one that is in use, or is no
+    /// The folder of a Unix socket decides who may connect. A file that a dead process has left at the path of a Unix socket is replaced; one that is in use, or is no
     /// socket, is not.
     ///
     /// # Errors
@@ -35,10 +41,12 @@ impl Listener {
     /// Why it cannot be bound.
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
             Listen::Unix(path) => {
                 remove_left_over(path).await?;
                 let listener = UnixListener::bind(path)?;
+                // To connect is to write. Whoever may enter the folder may connect, whatever the umask says.
+                std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
                 Ok(Self::Unix(listener, SocketFile(path.clone())))
             }
         }
@@ -71,6 +79,14 @@ impl Listener {
             }
         }
     }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The connections of the run before may linger on the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The file of a Unix socket; removed when dropped.

@@ -114,6 +114,8 @@ impl Drop for Observed {
                 Reason::Overloaded => calls.shed(),
                 // Wherever it was met: in the call itself, or in the task that carries its cancel.
                 Reason::BridgeBug => calls.panicked(),
+                // A stream ends at its caller's deadline as its caller wants it.
+                Reason::DeadlineOver => {}
                 _ if code == Code::DeadlineExceeded => calls.deadline_missed(failed.request_sent),
                 _ => {}
             }

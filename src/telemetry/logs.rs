@@ -3,7 +3,7 @@
 //! A thread of its own writes them, so that a terminal or a pipe that takes no more holds no call up. What it cannot
 //! keep up with is dropped, and counted. Audit records do not come this way, see [`audit`](crate::audit).
 
-use std::{backtrace::Backtrace, panic};
+use std::{backtrace::Backtrace, io::BufWriter, panic};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -29,11 +29,12 @@ pub struct Logs {
 /// The level comes from `RUST_LOG`, `info` by default.
 #[must_use = "what is dropped logs no more"]
 pub fn init(format: LogFormat) -> Logs {
+    // The thread writes what there is at once, and lets nothing lie.
     let (writer, writing) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LINES_WAITING)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(BufWriter::new(std::io::stderr()));
     let logs = Logs { dropped: writer.error_counter(), _writing: writing };
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
     let mut filter = filter.from_env_lossy();

@@ -10,7 +10,7 @@ import unittest
 import urllib.request
 
 BRIDGE = os.environ["BRIDGE"]
-GRPCURL = os.environ["GRPCURL"]
+GRPCURL = os.environ.get("GRPCURL", "grpcurl")
 SERVICE = "atoti.queryhistory.v1.QueryHistoryService"
 USER = "Basic " + base64.b64encode(b"user:user").decode()
 PATIENCE = 20.0
@@ -28,18 +28,23 @@ def eventually(what, look, patience=PATIENCE):
 
 
 class Program:
-    """A running command, with what it printed."""
+    """A running command, with what it printed: on standard output, and on standard error where that is asked for."""
 
-    def __init__(self, *arguments, output, prefix=()):
+    def __init__(self, *arguments, errors=False, prefix=(), environment=None):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ATOTI_BRIDGE_") and k != "RUST_LOG"}
         self.lines = []
         self.process = subprocess.Popen(
-            [*prefix, BRIDGE, *arguments], stdin=subprocess.DEVNULL, text=True, env=clean,
-            **{output: subprocess.PIPE}, **({"stdout": subprocess.DEVNULL} if output == "stderr" else {}),
+            [*prefix, BRIDGE, *arguments], stdin=subprocess.DEVNULL, text=True, env=clean | (environment or {}),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE if errors else None,
         )
-        self.stream = getattr(self.process, output)
-        self.reader = threading.Thread(target=lambda: self.lines.extend(self.stream), daemon=True)
-        self.reader.start()
+        self.streams = [self.process.stdout, *([self.process.stderr] if errors else [])]
+        self.readers = [threading.Thread(target=self._read, args=[stream], daemon=True) for stream in self.streams]
+        for reader in self.readers:
+            reader.start()
+
+    def _read(self, stream):
+        for line in stream:
+            self.lines.append(line)
 
     def json(self, what, fits):
         """The first line that is JSON and fits, now or later."""
@@ -56,19 +61,25 @@ class Program:
 
     def stop(self):
         self.process.terminate()
+        return self.ended()
+
+    def ended(self):
+        """Its exit code, once it has one."""
         code = self.process.wait(PATIENCE)
-        self.reader.join(PATIENCE)
-        self.stream.close()
+        for reader, stream in zip(self.readers, self.streams):
+            reader.join(PATIENCE)
+            stream.close()
         return code
 
 
 class Simulator(Program):
     """`simulate`, steered over its control API."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, queries=0):
         listen = arguments or ("--listen=127.0.0.1:0",)
-        super().__init__("simulate", *listen, "--queries=0", "--output=json", output="stdout")
-        self.url = self.json("the simulator", lambda line: "baseUrl" in line)["baseUrl"]
+        super().__init__("simulate", *listen, f"--queries={queries}", "--output=json")
+        started = self.json("the simulator", lambda line: "baseUrl" in line)
+        self.url, self.queries = started["baseUrl"], started["running"]
 
     def _call(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -97,29 +108,31 @@ class Simulator(Program):
 class Bridge(Program):
     """`serve`."""
 
-    def __init__(self, upstream_url, *arguments, listen="127.0.0.1:0", drain_delay="0s", prefix=()):
+    def __init__(self, upstream_url, *flags, prefix=(), environment=None, listen="127.0.0.1:0",
+                 admin_listen="127.0.0.1:0", drain_delay="0s"):
         super().__init__(
-            "serve", f"--listen={listen}", "--admin-listen=127.0.0.1:0", f"--drain-delay={drain_delay}",
-            "--log-format=json", "--audit-log=stderr", f"--upstream-url={upstream_url}", *arguments,
-            output="stderr", prefix=prefix,
+            "serve", f"--listen={listen}", f"--admin-listen={admin_listen}", f"--drain-delay={drain_delay}",
+            "--log-format=json", f"--upstream-url={upstream_url}", *flags, errors=True, prefix=prefix,
+            environment=environment,
         )
-        self.address = self.json("the bridge", lambda line: line["message"] == "listening")["grpc.address"]
+        listening = self.json("the bridge", lambda line: line.get("message") == "listening")
+        self.address, self.admin = listening["grpc.address"], listening["admin.address"]
 
     def audit(self, request_id):
-        """The audit record of a call."""
-        return self.json("an audit record", lambda line: line["target"] == "audit" and line["request_id"] == request_id)
+        """The audit record of a call. Only audit records name an operation."""
+        return self.json("an audit record", lambda line: "operation" in line and line["request_id"] == request_id)
 
-    def ended(self, request_id):
+    def call_ended(self, request_id):
         """The log line of a call."""
         return self.json("the call's end", lambda line: is_end(line) and line["request_id"] == request_id)
 
-    def ended_calls(self):
+    def calls_ended(self):
         """The log lines of all calls so far."""
         return list(filter(is_end, (json.loads(line) for line in list(self.lines) if line.startswith("{"))))
 
 
 def is_end(line):
-    return line["message"] == "call ended"
+    return line.get("message") == "call ended"
 
 
 class Case(unittest.TestCase):

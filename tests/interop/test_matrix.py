@@ -128,7 +128,7 @@ class Seat:
 
     def peer(self, call):
         """The connection that a call came by."""
-        return self.bridge.ended(call.request_id).get("peer")
+        return self.bridge.call_ended(call.request_id).get("peer")
 
 
 @scenario("CancelQuery")
@@ -262,7 +262,7 @@ def _(seat):
     seat.test.assertIn(call.code, seat.own_way("a deadline", "DEADLINE_EXCEEDED"), call)
     seat.test.assertTrue(0.9 < took < 5, took)
     # Whose clock is first decides what the bridge has seen: its own, or a client that resets its call.
-    seen = seat.bridge.ended(call.request_id)["rpc.response.status_code"]
+    seen = seat.bridge.call_ended(call.request_id)["rpc.response.status_code"]
     seat.test.assertIn(seen, ["DEADLINE_EXCEEDED", "CANCELLED"])
     time.sleep(0.5)
     seat.test.assertEqual(len(seat.patches()), 1)
@@ -276,7 +276,7 @@ def _(seat):
     eventually("the cancel at Atoti", seat.patches)
     seat.client.stop(call)
     seat.test.assertIn(call.code, seat.own_way("a cancel", "CANCELLED"), call)
-    seat.test.assertEqual(seat.bridge.ended(call.request_id)["rpc.response.status_code"], "CANCELLED")
+    seat.test.assertEqual(seat.bridge.call_ended(call.request_id)["rpc.response.status_code"], "CANCELLED")
     # What has been sent is carried to its end.
     record = seat.bridge.audit(call.request_id)
     seat.test.assertEqual((record["code"], record["caller_waited"]), ("OK", False), record)
@@ -290,7 +290,7 @@ def _(seat):
     seat.client.stop(call)
     seat.test.assertIn(call.code, seat.own_way("a cancel", "CANCELLED"), call)
     seat.test.assertEqual(call.messages, [f"{query} QUERY_STATUS_RUNNING"])
-    seat.test.assertEqual(seat.bridge.ended(call.request_id)["rpc.response.status_code"], "CANCELLED")
+    seat.test.assertEqual(seat.bridge.call_ended(call.request_id)["rpc.response.status_code"], "CANCELLED")
     seat.test.assertIn(query, seat.atoti.running())
 
 
@@ -414,7 +414,7 @@ class Matrix(unittest.TestCase):
                 self.assertEqual((call.messages, call.end.get("domain")), ([], None), call)
                 see(name, client, name)
         for transport in ["TLS", "mTLS"]:
-            lines = self.bridges[transport].ended_calls()
+            lines = self.bridges[transport].calls_ended()
             self.assertEqual([line for line in lines if line["request_id"].startswith("stranger-")], [])
             seat = Seat(self, "go", transport)
             SCENARIOS["GetServerInfo"](seat)
@@ -500,14 +500,14 @@ class Goodbyes(unittest.TestCase):
 
     def bridge(self, *arguments, **settings):
         made = Bridge(self.atoti.url, *arguments, **settings)
-        self.addCleanup(made.stop)
+        self.addCleanup(lambda: made.process.returncode is None and made.stop())
         return made
 
     def check(self, name, load, bridges, more):
         """None was lost; `more` checks the lines that the bridges have of a client's calls."""
         self.assertEqual(load.cancels(), {1}, "none is repeated unasked")
         for client in CHANNELS:
-            lines = [[line for line in bridge.ended_calls() if line["request_id"].startswith(f"{client}-")]
+            lines = [[line for line in bridge.calls_ended() if line["request_id"].startswith(f"{client}-")]
                      for bridge in bridges]
             with self.subTest(client, scenario=name):
                 see(name, client, "plaintext", "!")
@@ -531,9 +531,9 @@ class Goodbyes(unittest.TestCase):
         with Load(self.atoti, first.address, seconds=5) as load:
             time.sleep(1)
             first.process.terminate()
-            first.json("its port to be free", lambda line: line["message"] == "closing connections")
+            first.json("its port to be free", lambda line: line.get("message") == "closing connections")
             second = self.bridge(listen=first.address)
-            self.assertEqual(first.process.wait(PATIENCE), 0)
+            self.assertEqual(first.ended(), 0)
         self.check("a restart", load, [first, second], lambda lines: self.assertGreater(min(map(len, lines)), 10))
 
 

@@ -1,6 +1,6 @@
 //! What stands around every call: deadlines, refusals of what is not a call, and the counting of every outcome.
 
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
 use h2::Reason;
 use http::Request;
@@ -232,6 +232,8 @@ async fn calls_come_over_a_unix_socket_too() {
     };
     let mut first = Bridge::start_with(&atoti.url(), &[&listen]).await;
     assert_eq!(call().await, 0);
+    let mode = path.metadata().expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o666, "its folder decides who may connect, not the umask");
     let taken = crate::support::bridge::command()
         .args(["serve", "--admin-listen=127.0.0.1:0", &listen])
         .output()

@@ -8,8 +8,8 @@ use crate::support::{
     bridge::Bridge,
     client::{Client, cancel},
     frames::{
-        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, block, frame,
-        headers,
+        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, Raw, SETTINGS, block,
+        frame, headers,
     },
     upstream::{Answer, Upstream, answer},
     within,
@@ -204,6 +204,44 @@ async fn an_old_connection_says_goaway_and_its_calls_finish() {
     let trailers = raw.next_of(HEADERS).await.expect("its trailers");
     assert_eq!(trailers.stream, 1);
     assert!(raw.next().await.is_none(), "and then the connection ends");
+}
+
+/// A proxy connects for many calls at once when another bridge has gone. Whoever finds no room in the kernel's queue is
+/// not told, and tries again a second later.
+#[tokio::test]
+async fn hundreds_connect_at_once_while_it_is_busy() {
+    let bridge = Bridge::start("http://127.0.0.1:1").await;
+    bridge.signal("-STOP");
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(Raw::silent(bridge.address()).await);
+    }
+    bridge.signal("-CONT");
+    let last = crowd.last_mut().expect("a crowd");
+    last.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+    last.next_of(SETTINGS).await.expect("settings");
+}
+
+/// A client that has connected believes that its call will be answered, and a mesh does not repeat one that was sent.
+#[tokio::test]
+async fn a_first_call_that_is_on_its_way_when_connections_close_is_served() {
+    let atoti = accepting_atoti().await;
+    let mut bridge = Bridge::start(&atoti.url()).await;
+    let mut raw = Raw::silent(bridge.address()).await;
+    bridge.signal("-TERM");
+    bridge.logged("the end of the delay", |line| line["message"] == "closing connections").await;
+    let call = [
+        PREFACE.to_vec(),
+        frame(SETTINGS, 0, 0, &[]),
+        frame(HEADERS, END_HEADERS, 1, &headers(CANCEL, &[])),
+        frame(DATA, END_STREAM, 1, MESSAGE),
+    ];
+    raw.send(&call.concat()).await;
+    raw.next_of(DATA).await.expect("the call's answer");
+    assert_eq!(raw.next_of(HEADERS).await.expect("its trailers").stream, 1);
+    assert_eq!(atoti.seen().len(), 1);
+    drop(raw);
+    assert_eq!(bridge.exit().await.code(), Some(0));
 }
 
 #[tokio::test]

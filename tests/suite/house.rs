@@ -171,7 +171,7 @@ fn every_log_line_is_explained_to_operators() {
         }
     }
     assert!(told > 10, "the log lines were found: {told}");
-    assert!(page.contains("`call failed`"), "whose level is chosen in place");
+    assert!(page.contains("`call ended`"), "whose level is chosen in place");
 }
 
 #[test]

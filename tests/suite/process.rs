@@ -111,6 +111,14 @@ async fn an_address_in_use_is_named_with_its_mend() {
     assert!(errors.contains(&address) && errors.contains("--listen"), "{errors}");
 }
 
+#[test]
+fn a_machine_without_authorities_for_tls_is_told_what_is_missing() {
+    let none = [("SSL_CERT_FILE", "/no/such"), ("SSL_CERT_DIR", "/no/such")];
+    let output = run(&["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"], &none);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is there a bundle of authorities on this machine?"));
+}
+
 #[tokio::test]
 async fn reflection_can_be_switched_off() {
     for (flag, code) in [("--reflection=true", 0), ("--reflection=false", 12)] {

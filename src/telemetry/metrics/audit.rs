@@ -1,27 +1,41 @@
-//! What becomes of audit records: written, waiting, lost.
+//! What is attempted, by outcome, and what becomes of the records: written, waiting, lost.
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 /// See the module.
 #[derive(Debug)]
 pub struct Audit {
+    attempts: Family<Attempt, Counter>,
     written: Counter,
     errors: Counter,
     lost: Counter,
     pending: Gauge,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempt {
+    operation: &'static str,
+    code: &'static str,
+}
+
 impl Audit {
     pub(super) fn register(ours: &mut Registry) -> Self {
         let audit = Self {
+            attempts: Family::default(),
             written: Counter::default(),
             errors: Counter::default(),
             lost: Counter::default(),
             pending: Gauge::default(),
         };
+        ours.register(
+            "attempts",
+            "Attempts to cancel or delete, those on single queries of a bulk cancel included, by outcome",
+            audit.attempts.clone(),
+        );
         ours.register("audit_records", "Audit records written", audit.written.clone());
         ours.register(
             "audit_write_errors",
@@ -41,9 +55,20 @@ impl Audit {
         audit
     }
 
-    /// So many were written.
-    pub fn written(&self, records: usize) {
-        self.written.inc_by(records as u64);
+    /// Something was attempted, and this is how it ended.
+    pub fn attempted(&self, operation: &'static str, code: &'static str) {
+        self.attempts.get_or_create(&Attempt { operation, code }).inc();
+    }
+
+    /// One more waits to be written.
+    pub fn waits(&self) {
+        self.pending.inc();
+    }
+
+    /// So many of those that waited were written.
+    pub fn written(&self, records: u32) {
+        self.pending.dec_by(records.into());
+        self.written.inc_by(records.into());
     }
 
     /// Some could not be written now.
@@ -51,13 +76,15 @@ impl Audit {
         self.errors.inc();
     }
 
-    /// So many are gone.
-    pub fn lost(&self, records: usize) {
-        self.lost.inc_by(records as u64);
+    /// One that waited is gone.
+    pub fn lost(&self) {
+        self.pending.dec();
+        self.lost.inc();
     }
 
-    /// So many wait.
-    pub fn pending(&self, records: usize) {
-        self.pending.set(i64::try_from(records).unwrap_or(i64::MAX));
+    /// How many wait.
+    #[must_use]
+    pub fn pending(&self) -> i64 {
+        self.pending.get()
     }
 }

@@ -74,7 +74,7 @@ impl Calls {
             self.in_flight.clone(),
         );
         ours.register("calls_in_flight_limit", "Calls that may be at work at once", self.limit.clone());
-        ours.register("watches", "Queries being watched", self.watches.clone());
+        ours.register("watches", "Streams of WatchQuery that are open", self.watches.clone());
         ours.register(
             "calls_shed",
             "Calls refused at once because as many as allowed were at work",
@@ -82,7 +82,7 @@ impl Calls {
         );
         ours.register(
             "deadlines_missed",
-            "Calls whose deadline was over, by whether their request had left for Atoti",
+            "Unary calls whose deadline was over, by whether their request had left for Atoti",
             self.deadlines_missed.clone(),
         );
         ours.register("panics", "Calls that met a bug", self.panics.clone());
@@ -127,7 +127,7 @@ impl Calls {
         self.shed.inc();
     }
 
-    /// A call's deadline was over.
+    /// A unary call's deadline was over.
     pub fn deadline_missed(&self, request_sent: bool) {
         let request_sent = if request_sent { "true" } else { "false" };
         self.deadlines_missed.get_or_create(&Missed { request_sent }).inc();

@@ -141,7 +141,7 @@ mod linux {
 
     pub(super) fn encode(usage: &Usage, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let cpu = ConstCounter::new(usage.cpu_seconds);
-        let (help, seconds) = ("Processor time used, by user and system", Some(&Unit::Seconds));
+        let (help, seconds) = ("Processor time used, by user and system.", Some(&Unit::Seconds));
         cpu.encode(encoder.encode_descriptor("process_cpu", help, seconds, MetricType::Counter)?)?;
         let mut gauge = |name, help, unit: Option<&Unit>, value: f64| {
             let encoder = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
@@ -155,11 +155,11 @@ mod linux {
             usage.max_fds as f64,
             usage.threads as f64,
         ];
-        gauge("process_start_time", "When the process started", seconds, usage.started_at)?;
-        gauge("process_resident_memory", "Resident memory", Some(&Unit::Bytes), resident)?;
-        gauge("process_virtual_memory", "Virtual memory", Some(&Unit::Bytes), virtual_)?;
-        gauge("process_open_fds", "Files open", None, open)?;
-        gauge("process_max_fds", "Files that may be open", None, most)?;
-        gauge("process_threads", "Threads", None, threads)
+        gauge("process_start_time", "When the process started.", seconds, usage.started_at)?;
+        gauge("process_resident_memory", "Resident memory.", Some(&Unit::Bytes), resident)?;
+        gauge("process_virtual_memory", "Virtual memory.", Some(&Unit::Bytes), virtual_)?;
+        gauge("process_open_fds", "Files open.", None, open)?;
+        gauge("process_max_fds", "Files that may be open.", None, most)?;
+        gauge("process_threads", "Threads.", None, threads)
     }
 }
