@@ -16,9 +16,9 @@ USER = "Basic " + base64.b64encode(b"user:user").decode()
 PATIENCE = 20.0
 
 
-def eventually(what, look):
+def eventually(what, look, patience=PATIENCE):
     """Looks until there is something to see."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         seen = look()
         if seen:
@@ -121,6 +121,18 @@ class Bridge(Program):
     def audit(self, request_id):
         """The audit record of a call. Only audit records name an operation."""
         return self.json("an audit record", lambda line: "operation" in line and line["request_id"] == request_id)
+
+    def call_ended(self, request_id):
+        """The log line of a call."""
+        return self.json("the call's end", lambda line: is_end(line) and line["request_id"] == request_id)
+
+    def calls_ended(self):
+        """The log lines of all calls so far."""
+        return list(filter(is_end, (json.loads(line) for line in list(self.lines) if line.startswith("{"))))
+
+
+def is_end(line):
+    return line.get("message") == "call ended"
 
 
 class Case(unittest.TestCase):
