@@ -1,6 +1,8 @@
-"""Measures the bridge's processor time per call, see benches/observed.
+"""Measures what the bridge does per call, see benches/observed.
 
-Ratios of medians over interleaved rounds: machines are noisy, and get faster and slower by the minute.
+By default its processor time: ratios of medians over interleaved rounds, as machines are noisy, and get faster and
+slower by the minute. Or the instructions that it executes, which are nearly the same on every run, whatever else the
+machine does; what the kernel does for it is not among them.
 """
 
 import argparse
@@ -22,6 +24,8 @@ import grpc
 
 BRIDGE = os.environ["BRIDGE"]
 CALLS = 40_000
+# Under callgrind.
+FEW, MANY = 1_000, 4_000
 CONNECTIONS, STREAMS = 4, 16
 TICK = os.sysconf("SC_CLK_TCK")
 METHOD = "/atoti.queryhistory.v1.QueryHistoryService/CancelQuery"
@@ -61,13 +65,13 @@ class Collector:
 
 
 class Bridge:
-    def __init__(self, flags, environment, upstream, collector, folder):
+    def __init__(self, flags, environment, upstream, collector, folder, prefix=()):
         environment = {**os.environ, **environment}
         if "OTEL_TRACES_SAMPLER" in environment:
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collector.port}"
             # As many as there is room for: what is thrown away costs nothing.
             environment["OTEL_BSP_MAX_QUEUE_SIZE"] = "65536"
-        command = [BRIDGE, "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain-delay=0s",
+        command = [*prefix, BRIDGE, "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain-delay=0s",
                    "--log-format=json", f"--upstream-url=http://127.0.0.1:{upstream}"]
         command += [flag.format(folder=folder) for flag in flags]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -131,10 +135,33 @@ def measure(name, upstream, collector, folder, message):
         (folder / "audit.log").unlink(missing_ok=True)
 
 
+def instructions(name, upstream, collector, folder, message):
+    """Instructions per call: the difference between many calls and few, by callgrind."""
+    flags, environment = CONTESTANTS[name]
+    counts = []
+    for calls in FEW, MANY:
+        counted = folder / "callgrind.out"
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={counted}", f"--log-file={folder}/valgrind"]
+        bridge = Bridge(flags, environment, upstream, collector, folder, valgrind)
+        try:
+            load(bridge, message, calls)
+            if bridge.succeeded() != calls:
+                sys.exit(f"{name}: not all calls were OK")
+        finally:
+            bridge.stop()
+            (folder / "audit.log").unlink(missing_ok=True)
+        counts.append(int(re.search(r"^(?:summary|totals): (\d+)", counted.read_text(), re.M).group(1)))
+    print(f"  {name}", file=sys.stderr)
+    return (counts[1] - counts[0]) / (MANY - FEW) / 1000
+
+
 def main():
     parser = argparse.ArgumentParser(description="Processor time per call, with all that is told of it on and off.")
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--rounds", type=int, default=5, help="each measures every contestant once (default 5)")
+    parser.add_argument("--instructions", action="store_true", help="count instructions with callgrind, once")
+    arguments = parser.parse_args()
+    rounds = 1 if arguments.instructions else arguments.rounds
+    measured, unit = (instructions, "k instr") if arguments.instructions else (measure, "us/call")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         message = folder / "request.bin"
@@ -148,13 +175,13 @@ def main():
             taken = {name: [] for name in CONTESTANTS}
             for number in range(rounds):
                 for name in CONTESTANTS:
-                    taken[name].append(measure(name, upstream, collector, folder, message))
+                    taken[name].append(measured(name, upstream, collector, folder, message))
                 print(f"round {number + 1} of {rounds}", file=sys.stderr)
         finally:
             nginx.terminate()
             nginx.wait(10)
     off = taken["everything off"]
-    print(f"{'':26} {'us/call':>8} {'x off':>7}  spread of the ratio, round by round")
+    print(f"{'':26} {unit:>8} {'x off':>7}  spread of the ratio, round by round")
     for name, times in taken.items():
         ratios = [time / base for time, base in zip(times, off)]
         print(f"{name:26} {statistics.median(times):8.1f} {statistics.median(ratios):7.2f}"

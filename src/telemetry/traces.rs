@@ -7,7 +7,7 @@ mod context;
 mod export;
 mod settings;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use opentelemetry::{
     Context, KeyValue, Value,
@@ -22,6 +22,9 @@ use super::{
     Metrics,
     attempt::{ErrorType, Target},
 };
+
+/// Attributes that a span of ours may come to have: room for them is made once.
+const MOST_ATTRIBUTES: usize = 10;
 
 /// Where spans go, if anywhere. Clones are the same.
 #[derive(Clone, Default)]
@@ -89,38 +92,34 @@ impl Traces {
         peer: Option<SocketAddr>,
     ) -> CallSpan {
         let Some(exporting) = &self.0 else { return CallSpan(None) };
-        let attributes = [KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", method)];
-        let mut span = exporting.begin(method.into(), SpanKind::Server, attributes.into(), parent);
-        if let (true, Some(peer)) = (span.is_recording(), peer) {
-            span.set_attribute(KeyValue::new("network.peer.address", peer.ip().to_string()));
-            span.set_attribute(KeyValue::new("network.peer.port", i64::from(peer.port())));
-        }
-        CallSpan(Some(span))
+        let mut attributes = Vec::with_capacity(MOST_ATTRIBUTES);
+        attributes.push(KeyValue::new("rpc.system.name", "grpc"));
+        attributes.push(KeyValue::new("rpc.method", method));
+        attributes.extend(peer.map(|peer| KeyValue::new("network.peer.address", peer.ip().to_string())));
+        CallSpan(Some(exporting.begin(method.into(), SpanKind::Server, attributes, parent)))
     }
 
     /// Begins the span of a request to Atoti.
     pub(super) fn request(&self, target: &Target, parent: Option<TraceParent<'_>>) -> RequestSpan {
         let (Some(exporting), Some(parent)) = (&self.0, parent) else { return RequestSpan(None) };
         let Target { method, template, destination } = target;
-        let name = if parent.context.is_sampled() {
-            format!("{method} {template}").into()
-        } else {
-            (*method).into()
-        };
-        let mut span = exporting.begin(name, SpanKind::Client, Vec::new(), Some(parent.context));
-        if span.is_recording() {
-            span.set_attributes([
+        let (mut name, mut attributes) = (Cow::Borrowed(*method), Vec::new());
+        // Every sampler that there is decides as for the parent.
+        if parent.context.is_sampled() {
+            name = format!("{method} {template}").into();
+            attributes.reserve(MOST_ATTRIBUTES);
+            attributes.extend([
                 KeyValue::new("http.request.method", *method),
                 KeyValue::new("url.template", *template),
                 KeyValue::new("url.full", parent.url.to_owned()),
                 KeyValue::new("server.address", Value::from(Arc::clone(destination.address()))),
                 KeyValue::new("server.port", i64::from(destination.port())),
-                KeyValue::new("network.protocol.version", "1.1"),
             ]);
             if parent.before > 0 {
-                span.set_attribute(KeyValue::new("http.request.resend_count", i64::from(parent.before)));
+                attributes.push(KeyValue::new("http.request.resend_count", i64::from(parent.before)));
             }
         }
+        let span = exporting.begin(name, SpanKind::Client, attributes, Some(parent.context));
         RequestSpan(Some(span))
     }
 
@@ -139,7 +138,7 @@ impl Traces {
 impl Exporting {
     fn begin(
         &self,
-        name: std::borrow::Cow<'static, str>,
+        name: Cow<'static, str>,
         kind: SpanKind,
         attributes: Vec<KeyValue>,
         parent: Option<&TraceContext>,
