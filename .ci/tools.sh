@@ -149,3 +149,14 @@ need_kubernetes_schemas() {
     touch "$KUBERNETES_SCHEMAS/complete"
   fi
 }
+
+# The peer of the conformance suite that has to be compiled, with its modules as its go.sum has them.
+need_vanguard() {
+  local source=tests/conformance/vanguard folder
+  folder="$TOOLS/vanguard-$(cat "$source"/main.go "$source"/go.mod "$source"/go.sum | cksum | cut -d' ' -f1)"
+  VANGUARD="$folder/vanguard"
+  if [ ! -x "$VANGUARD" ]; then
+    require go "install Go 1.26 or later"
+    go build -C "$source" -mod=readonly -trimpath -o "$folder/" .
+  fi
+}

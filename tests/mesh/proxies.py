@@ -232,8 +232,8 @@ class Envoy(Proxy):
         }
 
     def stats(self, part):
-        return {stat["name"]: stat["value"] for stat in json.loads(self.admin(f"/stats?format=json&filter={part}"))["stats"]
-                if "value" in stat}
+        stats = json.loads(self.admin(f"/stats?format=json&filter={part}"))["stats"]
+        return {stat["name"]: stat["value"] for stat in stats if "value" in stat}
 
     def log(self):
         lines = self.access.read_text().splitlines() if self.access.exists() else []
@@ -279,7 +279,7 @@ class HAProxy(Proxy):
 
 
 class Case(unittest.TestCase):
-    """A simulated Atoti, two bridges, a proxy, and a caller with a channel to it. Anew for each test: each breaks it."""
+    """A simulated Atoti, two bridges, a proxy, and a caller with a channel to it. Anew for each test."""
 
     PROXY = None
 

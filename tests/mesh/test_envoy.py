@@ -9,6 +9,8 @@ from transparent import Transparent
 NO_TIMER = {"grpc_timeout_header_max: 0s": ""}
 # As if it asked nobody for health.
 NO_HEALTH_CHECKS = {"interval: 0.5s": "interval: 600s"}
+# Looks for the other of two bridges until it is found: with Istio's five looks, the same is tried again now and then.
+PERSISTENT = {"host_selection_retry_max_attempts: 5": "host_selection_retry_max_attempts: 100"}
 
 
 class Calls(Transparent, Case):
@@ -37,7 +39,7 @@ class Calls(Transparent, Case):
                 self.stop_all()
 
     def test_a_bridge_that_does_not_reach_atoti_is_made_up_for_by_the_other(self):
-        self.up(upstreams=(None, "http://127.0.0.1:1"))
+        self.up(upstreams=(None, "http://127.0.0.1:1"), changes=PERSISTENT)
         attempts = []
         for number in range(20):
             query = self.atoti.start_query()
@@ -47,7 +49,7 @@ class Calls(Transparent, Case):
         self.assertEqual(set(self.patches().values()), {1})
 
     def test_a_bridge_that_nobody_knows_is_dead_is_made_up_for(self):
-        self.up(changes=NO_HEALTH_CHECKS)
+        self.up(changes=NO_HEALTH_CHECKS | PERSISTENT)
         self.replicas[0].kill()
         attempts = []
         for number in range(20):
@@ -58,7 +60,7 @@ class Calls(Transparent, Case):
         self.assertEqual(set(self.patches().values()), {1})
 
     def test_a_cancel_whose_answers_are_lost_is_found_to_be_carried_out(self):
-        """Lost, not late. The bridge repeats it once, and says UNAVAILABLE when that is lost too: then so does Envoy."""
+        # Lost, not late. The bridge repeats it once, and says UNAVAILABLE when that is lost too: then so does Envoy.
         for lost, attempts in [(1, 1), (2, 2)]:
             with self.subTest(lost=lost):
                 self.up()
@@ -91,13 +93,13 @@ class Outliers(Case):
             self.cancel(self.atoti.start_query())
 
     def test_istios_share_of_a_tenth_ejects_none_of_two(self):
-        self.up(changes=NO_HEALTH_CHECKS)
+        self.up(changes=NO_HEALTH_CHECKS | PERSISTENT)
         self.replicas[0].kill()
         self.calls()
         self.assertFalse(self.proxy.hosts()[self.replicas[0].address]["ejected"])
 
     def test_a_dead_bridge_is_ejected_where_half_may_be(self):
-        self.up(changes=NO_HEALTH_CHECKS | {"max_ejection_percent: 10": "max_ejection_percent: 50"})
+        self.up(changes=NO_HEALTH_CHECKS | PERSISTENT | {"max_ejection_percent: 10": "max_ejection_percent: 50"})
         dead = self.replicas[0]
         dead.kill()
         self.calls()

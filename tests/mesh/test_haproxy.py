@@ -23,4 +23,4 @@ class HAProxyRestarts(Restarts):
     PROXY = HAProxy
 
     def test_no_call_fails_while_bridges_restart(self):
-        self.assert_nothing_is_lost(self.restarted_under_load(rate=500, seconds=min(SECONDS, 20), drain_delay="2s"))
+        self.assert_nothing_is_lost(self.restarted_under_load(rate=100, seconds=min(SECONDS, 20), drain_delay="2s"))

@@ -23,6 +23,7 @@ class NginxRestarts(Restarts):
     PROXY = Nginx
 
     # It asks nobody for health and has one call at a time on a connection: whenever a bridge goes, it opens as many
-    # connections to the other as there are calls. That is what costs the two cores, more than the calls.
+    # connections to the other as there are calls. On a busy machine the handshakes of a high rate make calls wait, and
+    # those open more connections still: that would be a test of the machine.
     def test_no_call_fails_while_bridges_restart(self):
-        self.assert_nothing_is_lost(self.restarted_under_load(rate=200, seconds=min(SECONDS, 20), drain_delay="2s"))
+        self.assert_nothing_is_lost(self.restarted_under_load(rate=50, seconds=min(SECONDS, 20), drain_delay="2s"))
