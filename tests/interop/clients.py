@@ -52,7 +52,8 @@ class Client:
         "python": [os.environ["MATRIX_PYTHON"], str(CLIENTS / "python" / "client.py")],
         "node": ["node", str(CLIENTS / "node" / "client.js")],
         # Several at once on few processors: what makes a server fast is in the way.
-        "java": ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", os.environ["MATRIX_CLASSPATH"], "matrix.Client"],
+        "java": ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+                 "-cp", os.environ["MATRIX_CLASSPATH"], "matrix.Client"],
         "rust": [os.environ["MATRIX_RUST"]],
     }
 

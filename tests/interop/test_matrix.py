@@ -46,8 +46,8 @@ OWN_WAY = {
     ("rust", "a stranger"): ["CANCELLED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"],
     ("java", "a stranger"): ["INTERNAL", "UNAVAILABLE"],
 }
-# tonic gives up the first call after a GOAWAY while others are under way, and has no way to wait for a connection. What
-# it gives up has not left, so that its caller may repeat it: the workers of Load do, and it is checked.
+# tonic gives up the first call after a GOAWAY while others are under way, and has no way to wait for a connection. Its
+# caller has to repeat such a call, and may: that none of them has left is checked.
 REPEATS = {"rust": ["CANCELLED", "UNAVAILABLE"]}
 
 # What the matrix shows: a letter for each scenario, client and transport.
@@ -441,7 +441,7 @@ class Load:
     """Calls of every client that has a channel, one after the other and beside each other, for a while."""
 
     def __init__(self, atoti, address, seconds):
-        self.seconds = seconds
+        self.seconds, self.unanswered = seconds, []
         self.calls, self.repeated = {client: [] for client in CHANNELS}, {client: [] for client in CHANNELS}
         self.atoti, self.fast, self.slow = atoti, atoti.start_query(), atoti.start_query()
         atoti.inject({"delay": {"milliseconds": 200}}, path=self.slow)
@@ -472,7 +472,11 @@ class Load:
         while time.monotonic() < began + self.seconds:
             count += 1
             request_id = f"{worker}-{count}"
-            call = work(client, request_id)
+            try:
+                call = work(client, request_id)
+            except Exception as failure:
+                self.unanswered.append((request_id, failure))
+                return
             time.sleep(0.01)
             if call.code in REPEATS.get(client, []) and "domain" not in call.end:
                 self.repeated[client].append(request_id)
@@ -505,6 +509,7 @@ class Goodbyes(unittest.TestCase):
 
     def check(self, name, load, bridges, more):
         """None was lost; `more` checks the lines that the bridges have of a client's calls."""
+        self.assertEqual(load.unanswered, [])
         self.assertEqual(load.cancels(), {1}, "none is repeated unasked")
         for client in CHANNELS:
             lines = [[line for line in bridge.calls_ended() if line["request_id"].startswith(f"{client}-")]
