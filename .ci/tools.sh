@@ -5,7 +5,10 @@
 # rustup adds the components that it is asked for.
 # shellcheck shell=bash
 
+CARGO_AUDITABLE_VERSION=0.7.7
+CARGO_CYCLONEDX_VERSION=0.5.9
 CARGO_DENY_VERSION=0.20.2
+CARGO_FUZZ_VERSION=0.13.2
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.4
 HELM_VERSION=v4.3.1
@@ -159,4 +162,23 @@ need_vanguard() {
     require go "install Go 1.26 or later"
     go build -C "$source" -mod=readonly -trimpath -o "$folder/" .
   fi
+}
+
+need_cargo_fuzz() {
+  CARGO_FUZZ="$TOOLS/cargo-fuzz-$CARGO_FUZZ_VERSION/bin/cargo-fuzz"
+  [ -x "$CARGO_FUZZ" ] ||
+    cargo install --locked --root "$TOOLS/cargo-fuzz-$CARGO_FUZZ_VERSION" "cargo-fuzz@$CARGO_FUZZ_VERSION"
+}
+
+# Both are called by cargo, which looks for them in the PATH.
+need_cargo_auditable() {
+  CARGO_AUDITABLE="$TOOLS/cargo-auditable-$CARGO_AUDITABLE_VERSION/bin/cargo-auditable"
+  [ -x "$CARGO_AUDITABLE" ] || cargo install --locked --root "$TOOLS/cargo-auditable-$CARGO_AUDITABLE_VERSION" \
+    "cargo-auditable@$CARGO_AUDITABLE_VERSION"
+}
+
+need_cargo_cyclonedx() {
+  CARGO_CYCLONEDX="$TOOLS/cargo-cyclonedx-$CARGO_CYCLONEDX_VERSION/bin/cargo-cyclonedx"
+  [ -x "$CARGO_CYCLONEDX" ] || cargo install --locked --root "$TOOLS/cargo-cyclonedx-$CARGO_CYCLONEDX_VERSION" \
+    "cargo-cyclonedx@$CARGO_CYCLONEDX_VERSION"
 }

@@ -15,6 +15,8 @@ mod discovery;
 mod error;
 mod exchange;
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod gate;
 mod id;
 mod lanes;

@@ -6,6 +6,8 @@
 
 mod callers;
 mod check;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod nodes;
 mod upstream;
 

@@ -51,6 +51,10 @@ pub mod simulator;
 #[cfg(feature = "bridge")]
 pub mod cli;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 /// Makes ring the crypto provider of this process; a provider that is there already stays.
 ///
 /// Call it before an [`atoti::Atoti`] is made: rustls refuses to guess, and the HTTP client panics without one.

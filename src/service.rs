@@ -13,6 +13,8 @@ mod convert;
 mod delete;
 mod failed;
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod get;
 mod info;
 mod list;

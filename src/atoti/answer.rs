@@ -157,7 +157,7 @@ fn redirects_to_login(head: &HeaderMap) -> bool {
 }
 
 /// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date. Past dates are zero, and a day is the most.
-fn retry_after(head: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn retry_after(head: &HeaderMap, now: Timestamp) -> Option<Duration> {
     const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
     let value = head.get(header::RETRY_AFTER)?.to_str().ok()?.trim();

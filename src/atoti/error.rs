@@ -49,7 +49,7 @@ impl Error {
     }
 
     /// A failure of which nothing is known but the fact.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn unsent(fact: Fact) -> Self {
         Self {
             fact,

@@ -40,7 +40,17 @@ impl<'de> Deserialize<'de> for Text {
             }
 
             fn visit_f64<E>(self, number: f64) -> Result<Text, E> {
-                Ok(Text(number.to_string()))
+                /// Below it a float has every whole number; at and above it, digits may have been lost on the way.
+                const EXACT: f64 = 9_007_199_254_740_992.0;
+                /// As long as a number is on paper; written out, `1e-300` would have three hundred characters.
+                const LONGEST: usize = 24;
+
+                let text = match number.to_string() {
+                    _ if number.abs() >= EXACT => String::new(),
+                    text if text.len() > LONGEST => format!("{number:e}"),
+                    text => text,
+                };
+                Ok(Text(text))
             }
 
             fn visit_bool<E>(self, _: bool) -> Result<Text, E> {

@@ -294,6 +294,25 @@ mod tests {
         assert_eq!(query(odd), Ok(Query { kind: QueryType::Unrecognised, ..expected }));
     }
 
+    /// Another number would be the id of another query.
+    #[test]
+    fn a_number_is_read_as_its_digits_or_not_at_all() {
+        let note = |number: &str| {
+            let query = query(&format!(r#"{{"id":"1","queryMetadata":{{"n":{number}}}}}"#)).expect("a query");
+            query.metadata["n"].clone()
+        };
+        for number in ["0", "18446744073709551615", "-9223372036854775808", "1.5", "-0.001"] {
+            assert_eq!(note(number), number);
+        }
+        for (number, read) in [("1e3", "1000"), ("1e-300", "1e-300"), ("1e300", "")] {
+            assert_eq!(note(number), read, "{number}");
+        }
+        for id in ["18446744073709551616", "-9223372036854775809", "99999999999999999999", "1e300"] {
+            assert_eq!(note(id), "", "{id}");
+            assert!(query(&format!(r#"{{"id":{id}}}"#)).is_err(), "{id}");
+        }
+    }
+
     #[test]
     fn what_is_no_query_is_none() {
         for other in ["", "{}", "[]", r#"["1"]"#, r#"{"id":""}"#, r#"{"status":"error"}"#, "null", r#""1""#] {

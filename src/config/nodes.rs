@@ -16,7 +16,9 @@ const LONGEST_NAME: usize = 128;
 /// What is wrong with it and what to write instead.
 pub fn nodes(content: &[u8]) -> Result<BTreeMap<String, Url>, String> {
     let entries: BTreeMap<String, String> = serde_json::from_slice(content).map_err(|error| {
-        format!(r#"{error}; write for example {{"node-1": "http://atoti-1.example:9090"}}"#)
+        // What is of another type would be quoted, and a URL may hold a password.
+        let what = if error.is_data() { "it is no object of texts".to_owned() } else { error.to_string() };
+        format!(r#"{what}; write for example {{"node-1": "http://atoti-1.example:9090"}}"#)
     })?;
     if entries.is_empty() {
         return Err(
@@ -48,6 +50,7 @@ mod tests {
             (r#"{"": "http://a"}"#, "1 to 128 characters"),
             (r#"{"a": "ftp://a"}"#, "node \"a\": the scheme"),
             (r#"{"a": "http://u:s3cret@a"}"#, "credentials do not belong"),
+            (r#""http://u:s3cret@a""#, "no object of texts"),
         ] {
             let told = nodes(content.as_bytes()).expect_err(content);
             assert!(told.contains(mend) && !told.contains("s3cret"), "{content}: {told}");

@@ -43,7 +43,7 @@ const ANSWERS_AHEAD: usize = 16;
 
 /// A valid request.
 #[derive(Clone, Debug)]
-struct Command {
+pub(super) struct Command {
     filter: Filter,
     fuse: usize,
     wait: Duration,
@@ -102,7 +102,11 @@ pub(super) fn serve(
     Ok(answers(steps, caller, (told, at_work)))
 }
 
-fn check(request: CancelQueriesRequest, caller: &Caller, now: Timestamp) -> Result<Command, Failure> {
+pub(super) fn check(
+    request: CancelQueriesRequest,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Command, Failure> {
     let mut check = Check::default();
     let filter = check.filter(request.filter.as_ref());
     let wait = check.wait(request.wait);

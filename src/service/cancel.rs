@@ -56,7 +56,7 @@ pub(super) async fn one(
     Ok(CancelQueryResponse { outcome: outcome.into(), query: query.map(Into::into) })
 }
 
-fn check(request: &CancelQueryRequest, caller: &Caller) -> Result<Stop, Failure> {
+pub(super) fn check(request: &CancelQueryRequest, caller: &Caller) -> Result<Stop, Failure> {
     let mut check = Check::default();
     let (id, wait) = (check.query_id(&request.query_id), check.wait(request.wait));
     check.reason(&request.reason);

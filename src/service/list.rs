@@ -52,21 +52,22 @@ fn page_size(size: i32) -> Option<u32> {
     }
 }
 
-/// A position behind a checksum of itself and the filter: garbage, and tokens of other filters, are found out.
-fn token(position: &Position, filter: &Filter) -> String {
+/// A position behind a checksum of itself and the filter: garbage, and tokens of other filters, are found out. It is no
+/// signature: whoever makes a token up gets to a place in a list that it may read anyway.
+pub(super) fn token(position: &Position, filter: &Filter) -> String {
     let position = position.encode_to_vec();
     let sum = short_digest(&[filter.parameters().as_bytes(), &[0], &position]);
     URL_SAFE_NO_PAD.encode([&sum.to_be_bytes()[..], &position].concat())
 }
 
-fn position(token: &str, filter: &Filter) -> Option<Position> {
+pub(super) fn position(token: &str, filter: &Filter) -> Option<Position> {
     if token.is_empty() {
         return Some(Position::default());
     }
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let (sum, position) = bytes.split_first_chunk()?;
     let good = u64::from_be_bytes(*sum) == short_digest(&[filter.parameters().as_bytes(), &[0], position]);
-    Position::decode(position).ok().filter(|_| good)
+    Position::decode(position).ok().filter(|position| good && position.is_sound())
 }
 
 #[cfg(test)]
@@ -74,11 +75,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::atoti;
 
     #[test]
     fn page_sizes_are_coerced_and_negative_ones_refused() {
         let sizes = [0, 1, 1000, 1001, i32::MAX, -1, i32::MIN].map(page_size);
         assert_eq!(sizes, [Some(50), Some(1), Some(1000), Some(1000), Some(1000), None, None]);
+    }
+
+    #[test]
+    fn a_made_up_token_is_refused_or_a_position_like_any_other() {
+        let filter = Filter::default();
+        let made_up = |position: &[u8]| {
+            let given = Position::decode(position).expect("a position");
+            super::position(&token(&given, &filter), &filter)
+        };
+        // before = "soon", and far beyond the calendar.
+        assert_eq!(made_up(b"\x0a\x04soon"), None);
+        assert_eq!(made_up(b"\x0a\x2699999999999999999999999999999999999999"), None);
+        // size = 4294967295: Atoti would be asked for as much, and then for half of it, and half of that.
+        assert_eq!(made_up(b"\x20\xff\xff\xff\xff\x0f"), None);
+        // page = 4294967295, which has none after it.
+        let last = made_up(b"\x18\xff\xff\xff\xff\x0f\x20\x01").expect("a position");
+        let listing = atoti::Listing { queries: vec![atoti::Query::default()], total: Some(u64::MAX) };
+        let page = last.after(listing, last.part(1), 1, 0, MOST_BYTES);
+        assert_eq!(page.queries.len(), 1);
     }
 
     proptest! {

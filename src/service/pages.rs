@@ -23,6 +23,8 @@ const OVERLAP: Duration = Duration::from_millis(1);
 const LEAST_LOOKED_AT: u32 = 20;
 /// As many marks as a token has room for, inside a message of 64 KiB.
 const MOST_MARKS: usize = 4096;
+/// No page is larger: what is wanted, and as many repeats as any token has room for.
+const LARGEST_PAGE: u32 = 8192;
 
 /// Where in a listing to go on. It fits into a page token.
 #[derive(Clone, PartialEq, Message)]
@@ -90,17 +92,22 @@ pub(super) async fn read(
 }
 
 impl Position {
-    fn before(&self) -> Result<Option<Timestamp>, Failure> {
+    /// Whether it may be one of ours. Anybody can make one up and give it a good checksum.
+    pub(super) fn is_sound(&self) -> bool {
+        self.before().is_ok() && self.size <= LARGEST_PAGE
+    }
+
+    pub(super) fn before(&self) -> Result<Option<Timestamp>, Failure> {
         if self.before.is_empty() {
             return Ok(None);
         }
         let nanoseconds = self.before.parse().ok();
         let read = nanoseconds.and_then(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).ok());
-        // Tokens carry a checksum: only a bug gets here.
+        // Tokens are checked to be sound: only a bug gets here.
         read.map(Some).ok_or(Failure::Bug)
     }
 
-    fn part(&self, wanted: u32) -> Part {
+    pub(super) fn part(&self, wanted: u32) -> Part {
         let repeats = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
         match self.size {
             0 => Part { size: wanted.max(LEAST_LOOKED_AT).saturating_add(repeats), page: self.page },
@@ -109,7 +116,14 @@ impl Position {
     }
 
     /// What a listing yields, and where it leaves off. Pure.
-    fn after(&self, listing: atoti::Listing, part: Part, wanted: u32, total: i64, most_bytes: usize) -> Page {
+    pub(super) fn after(
+        &self,
+        listing: atoti::Listing,
+        part: Part,
+        wanted: u32,
+        total: i64,
+        most_bytes: usize,
+    ) -> Page {
         let listed = listing.queries.len();
         // A server may give shorter pages than asked for; how many there are in all tells them from the last one.
         let reached = u64::from(part.page) * u64::from(part.size) + listed as u64;
@@ -133,7 +147,7 @@ impl Position {
             // The first page tells how long pages are.
             let size = if part.page == 0 && !at_end { part.size.min(listed as u32) } else { part.size };
             let seen = self.seen.iter().copied().chain(marks(&queries)).collect();
-            let page = if cut { part.page } else { part.page + 1 };
+            let page = if cut { part.page } else { part.page.saturating_add(1) };
             (cut || !at_end).then(|| Self { page, size, seen, total, unsorted, ..self.clone() })
         } else {
             let last = if cut { queries.last().and_then(|last| last.start) } else { oldest };

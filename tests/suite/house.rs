@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status", &["atoti"]),
     ("service", &["atoti", "audit", "config", "proto", "status", "telemetry"]),
     ("server", &["config", "files", "proto", "service", "status", "telemetry", "tls"]),
+    ("fuzzing", &["atoti", "config", "proto", "service", "status", "telemetry"]),
     (
         "cli",
         &[
@@ -144,6 +145,31 @@ fn every_reason_of_the_status_page_is_met_in_some_test() {
     assert!(reasons.len() > 40, "the reasons were found: {reasons:?}");
     for reason in reasons {
         assert!(tests.contains(&format!("\"{reason}\"")), "no test meets {reason}");
+    }
+}
+
+/// What the threat model says of tests must be true.
+#[test]
+fn every_test_that_the_threat_model_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("SECURITY.md")).expect("the page");
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        if let Some((place, test)) = word.split_once("::") {
+            let file =
+                if place.ends_with(".rs") { place.to_owned() } else { format!("tests/suite/{place}.rs") };
+            let text = fs::read_to_string(root.join(&file)).unwrap_or_else(|_| panic!("there is no {file}"));
+            assert!(text.contains(&format!("fn {test}(")), "{file} has no test {test}");
+            named += 1;
+        } else if word.contains('/') {
+            assert!(root.join(word).exists(), "there is no {word}");
+        }
+    }
+    assert!(named > 50, "the tests were found: {named}");
+    // No row without its evidence.
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let shown = row.trim_end_matches('|').rsplit('|').next().expect("a last column");
+        assert!(shown.contains('`') || row.contains("Shown by"), "nothing shows it: {row}");
     }
 }
 

@@ -1,0 +1,5 @@
+//! See `fuzzing::page_token` of the bridge.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| atoti_grpc_bridge::fuzzing::page_token(input));
