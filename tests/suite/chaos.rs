@@ -17,15 +17,16 @@
 //! ```
 //!
 //! The seed is printed; `ATOTI_BRIDGE_TEST_SEED` gives it back, and with it the same schedules. A schedule that fails is
-//! shrunk and printed as Rust, fit for `PINNED` below. What real sockets and clocks do differs from run to run, so a
+//! shrunk and printed, and belongs into `PINNED` below. What real sockets and clocks do differs from run to run, so a
 //! pinned one is played several times.
 //!
 //! Why not a simulated network (turmoil): that has socket types of its own, which the HTTP client here cannot be given:
 //! reqwest opens tokio's sockets itself. The bridge would have to be bent for its test, and what happens between hyper and a
-//! socket, where the promise is won or lost, would be replaced by something else. `src/atoti/gate.rs` has tests of its own
-//! for the races.
+//! socket, where the promise is won or lost, would be replaced by something else. What is not met this way: a deadline that is
+//! over in the very microseconds in which a request is written. `src/atoti/gate.rs` has a test of its own for that.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
     io::Write as _,
@@ -52,8 +53,22 @@ use crate::support::{
 };
 
 /// Schedules that once failed, and may never again.
-const PINNED: &[&dyn Fn() -> Schedule] = &[];
+const PINNED: &[fn() -> Schedule] = &[accepted_and_reset_at_once];
 const PINNED_TIMES: u32 = 5;
+
+/// Was told as a failure of TLS, on plain HTTP.
+fn accepted_and_reset_at_once() -> Schedule {
+    let reset = Flow { stop: Some(Stop { at: Mark::Messages(0), how: How::Reset }), ..Flow::default() };
+    let link = Link { answer: reset, ..Link::default() };
+    let call =
+        Call { query: 0, at: 0, wait: 0, allow_finished: false, deadline: Some(100), hangs_up_after: None };
+    Schedule {
+        near: Plan { links: vec![link; 2], ..Plan::default() },
+        far: Plan::default(),
+        queries: vec![Kind::Runs { cancel_latency: 0 }],
+        calls: vec![call],
+    }
+}
 
 /// Bridges at work side by side: they mostly wait.
 const WORLDS: u32 = 12;
@@ -583,30 +598,38 @@ fn run(
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     bytes[8..12].copy_from_slice(&number.to_le_bytes());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 300,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let (mut shrinking, mut last) = (false, String::new());
-    let why = std::cell::RefCell::new((&mut shrinking, &mut last));
+    let wrong = RefCell::new(None);
     let outcome = runner.run(&schedules(), |schedule| {
-        let mut why = why.borrow_mut();
-        if stop.load(Ordering::SeqCst) && !*why.0 {
+        let shrinking = wrong.borrow().is_some();
+        if stop.load(Ordering::SeqCst) && !shrinking {
             return Ok(());
         }
         // What fails for its timing gets several chances to fail again.
-        let times = if *why.0 { 3 } else { 1 };
-        for _ in 0..times {
-            if let Err(wrong) = handle.block_on(world.play(&schedule, seen)) {
+        for _ in 0..if shrinking { 3 } else { 1 } {
+            if let Err(why) = handle.block_on(world.play(&schedule, seen)) {
+                if !shrinking {
+                    println!("failed, and is being shrunk: {why}{schedule:?}");
+                }
                 stop.store(true, Ordering::SeqCst);
-                *why.0 = true;
-                why.1.clone_from(&wrong);
-                return Err(TestCaseError::fail(wrong));
+                wrong.replace(Some(why.clone()));
+                return Err(TestCaseError::fail(why));
             }
         }
         Ok(())
     });
     match outcome {
         Ok(()) => None,
-        Err(TestError::Fail(_, schedule)) => Some(format!("{last}\n{schedule:#?}")),
+        Err(TestError::Fail(_, schedule)) => {
+            Some(format!("{}\n{schedule:#?}", wrong.take().unwrap_or_default()))
+        }
         Err(error) => Some(error.to_string()),
     }
 }
@@ -627,8 +650,9 @@ fn the_promise_holds_under_every_schedule_of_faults() {
                 let world = handle.block_on(World::begin());
                 for pinned in PINNED {
                     for _ in 0..PINNED_TIMES {
-                        let played = handle.block_on(world.play(&pinned(), &seen));
-                        assert_eq!(played, Ok(()), "a pinned schedule: {:#?}", pinned());
+                        if let Err(why) = handle.block_on(world.play(&pinned(), &seen)) {
+                            return Some(format!("a pinned schedule: {why}\n{:#?}", pinned()));
+                        }
                     }
                 }
                 run(&world, &handle, &seen, seed, number, cases, &stop)
