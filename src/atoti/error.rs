@@ -203,13 +203,14 @@ impl fmt::Display for Cause {
 
 /// Reads the failure of a request before the head of its answer arrived.
 pub(super) fn classify(error: reqwest::Error) -> (Fact, Cause) {
+    let encrypted = error.url().is_none_or(|url| url.scheme() == "https");
     // The URL holds the host and the id.
     let error = error.without_url();
-    let (fact, class) = if error.is_connect() { connect(&error) } else { exchange(&error) };
+    let (fact, class) = if error.is_connect() { connect(&error, encrypted) } else { exchange(&error) };
     (fact, Cause::detailed(class, full_text(&error)))
 }
 
-fn connect(error: &reqwest::Error) -> (Fact, &'static str) {
+fn connect(error: &reqwest::Error, encrypted: bool) -> (Fact, &'static str) {
     if error.is_timeout() {
         return (Fact::ConnectFailed, "connect timeout");
     }
@@ -221,13 +222,19 @@ fn connect(error: &reqwest::Error) -> (Fact, &'static str) {
     }
     // The innermost: outer ones only say "other".
     let kind = causes(error).filter_map(|cause| cause.downcast_ref()).last().map(io::Error::kind);
+    broken_off(kind, encrypted)
+}
+
+fn broken_off(kind: Option<io::ErrorKind>, encrypted: bool) -> (Fact, &'static str) {
     match kind {
         // A TCP connect cannot end early or carry invalid data: that was the TLS handshake.
         Some(io::ErrorKind::UnexpectedEof) => (Fact::TlsFailed, "connection closed in the TLS handshake"),
         Some(io::ErrorKind::InvalidData) => (Fact::TlsFailed, "TLS handshake failed"),
-        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) if encrypted => {
             (Fact::TlsFailed, "connection reset in the TLS handshake")
         }
+        // Whoever accepts and resets at once is faster than the end of a connect.
+        Some(io::ErrorKind::ConnectionReset) => (Fact::ConnectFailed, "connection reset while connecting"),
         Some(io::ErrorKind::ConnectionRefused) => (Fact::ConnectFailed, "connection refused"),
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
             (Fact::ConnectFailed, "host or network unreachable")
@@ -288,4 +295,16 @@ fn cause<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
 /// The error with all its causes, for the operator.
 pub(super) fn full_text(error: &reqwest::Error) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_reset_at_once_has_to_do_with_tls_only_where_there_is_tls() {
+        let reset = Some(io::ErrorKind::ConnectionReset);
+        assert_eq!(broken_off(reset, true), (Fact::TlsFailed, "connection reset in the TLS handshake"));
+        assert_eq!(broken_off(reset, false), (Fact::ConnectFailed, "connection reset while connecting"));
+    }
 }

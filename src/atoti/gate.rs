@@ -93,7 +93,28 @@ impl Body for Guarded {
 
 #[cfg(test)]
 mod tests {
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
+
+    /// What it rests on is how the HTTP client writes, and a new version of that may do otherwise.
+    #[tokio::test]
+    async fn a_closed_gate_holds_back_the_head_too() {
+        for closed in [true, false] {
+            let (near, mut far) = tokio::io::duplex(4096);
+            let handshake = hyper::client::conn::http1::handshake(TokioIo::new(near)).await;
+            let (mut client, connection) = handshake.expect("HTTP/1.1 begins without a word");
+            tokio::spawn(connection);
+            let gate = Gate::default();
+            let body = Guarded { gate: gate.clone(), body: Some(Bytes::from_static(b"{}")) };
+            let request = http::Request::patch("/").header("host", "atoti").body(body).expect("a request");
+            assert!(!closed || gate.close());
+            tokio::spawn(async move { client.send_request(request).await });
+            let left = far.read(&mut [0; 4096]).await.expect("bytes, or the end");
+            assert_eq!(left == 0, closed, "{left} bytes left");
+        }
+    }
 
     #[test]
     fn a_gate_closes_or_lets_pass_but_never_both() {

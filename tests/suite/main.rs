@@ -14,6 +14,7 @@ mod calls;
 mod cancel;
 mod cancel_all;
 mod certificates;
+mod chaos;
 mod commands;
 mod connections;
 mod credentials;

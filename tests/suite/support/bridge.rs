@@ -118,6 +118,11 @@ impl Bridge {
         self.log.lock().expect("not poisoned").clone()
     }
 
+    /// What it has logged since so many lines.
+    pub fn log_lines_from(&self, first: usize) -> Vec<String> {
+        self.log.lock().expect("not poisoned").get(first..).unwrap_or_default().to_vec()
+    }
+
     /// The first log line that fits, now or later.
     pub async fn logged(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let find = || {

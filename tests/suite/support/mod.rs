@@ -3,6 +3,7 @@
 
 pub mod bridge;
 pub mod certs;
+pub mod chaos;
 pub mod client;
 pub mod collector;
 pub mod frames;
