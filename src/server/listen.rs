@@ -7,10 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use crate::config::Listen;
+
+/// Connections that wait to be accepted. After a restart all callers come at once, and whoever finds no room tries again
+/// a second later only. The runtime's own number is 128.
+const BACKLOG: u32 = 1024;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Listener {
     /// Why it cannot be bound.
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Tcp(address) => bind(*address).map(Self::Tcp),
             Listen::Unix(path) => {
                 remove_left_over(path).await?;
                 let listener = UnixListener::bind(path)?;
@@ -73,6 +77,14 @@ impl Listener {
     }
 }
 
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Or a restart would have to wait until the connections of before are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// The file of a Unix socket; removed when dropped.
 #[derive(Debug)]
 pub struct SocketFile(PathBuf);
@@ -93,6 +105,10 @@ async fn remove_left_over(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]
@@ -105,5 +121,17 @@ mod tests {
             panic!("a TCP stream")
         };
         assert!(stream.nodelay().expect("a socket"));
+    }
+
+    #[tokio::test]
+    async fn hundreds_may_come_at_once() {
+        let listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = Listener::bind(&listen).await.expect("a port");
+        let Ok(Listen::Tcp(address)) = listener.local() else { panic!("a TCP address") };
+        let mut waiting = Vec::new();
+        for n in 0..400 {
+            let connected = timeout(Duration::from_secs(10), TcpStream::connect(address)).await;
+            waiting.push(connected.unwrap_or_else(|_| panic!("no room for number {n}")).expect("connected"));
+        }
     }
 }
