@@ -106,3 +106,12 @@ need_prometheus() {
   # Nor shall it start with the machine, if it came just now.
   if [ -z "$missing" ] && command -v systemctl >/dev/null; then systemctl --quiet disable prometheus; fi
 }
+
+# h2spec, with what go.mod of tests/frames says it is built from.
+need_h2spec() {
+  H2SPEC="$TOOLS/h2spec-$(cat tests/frames/go.mod tests/frames/go.sum | cksum | cut -d' ' -f1)/h2spec"
+  if [ ! -x "$H2SPEC" ]; then
+    require go "install Go 1.26 or later"
+    (cd tests/frames && go build -mod=readonly -o "$H2SPEC" github.com/summerwind/h2spec/cmd/h2spec)
+  fi
+}
