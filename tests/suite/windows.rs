@@ -3,13 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use atoti_grpc_bridge::simulator::{NewQuery, Options, Security, Simulator};
+use prost::Message as _;
+
 use crate::support::{
     bridge::Bridge,
-    client::cancel,
+    client::{CancelQueryRequest, GetQueryRequest, cancel},
     frames::{
         DATA, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR, HEADERS, INITIAL_WINDOW_SIZE, PING, PREFACE,
-        PRIORITY, PROTOCOL_ERROR, RST_STREAM, Raw, frame, settings, window_update,
+        PRIORITY, PROTOCOL_ERROR, RST_STREAM, Raw, frame, headers, settings, window_update,
     },
+    messages::{CancelQueriesRequest, of_user},
     upstream::{Answer, Upstream, answer},
     within,
 };
@@ -188,6 +192,26 @@ async fn answers_that_nobody_takes_hold_up_nothing_and_are_not_kept_for_ever() {
     assert!(grown < 8 * 1024, "{grown} KiB");
 }
 
+/// An Atoti with so many running queries, and the id of one.
+async fn busy_atoti(running: usize) -> (Simulator, String) {
+    let options = Options { security: Security::Off, ..Options::default() };
+    let atoti = Simulator::start(options).await.expect("it starts");
+    let ids: Vec<_> = (0..running)
+        .map(|_| atoti.history().start_query(NewQuery { username: "runaway".into(), ..NewQuery::default() }))
+        .collect();
+    (atoti, ids.into_iter().next().expect("one"))
+}
+
+/// Calls a streaming method with a while for it, and no room for its answers.
+async fn call_deaf(raw: &mut Raw, stream: u32, method: &str, request: &[u8]) {
+    let path = format!("/atoti.queryhistory.v1.QueryHistoryService/{method}");
+    let length = u8::try_from(request.len()).expect("a short one");
+    raw.send(&frame(HEADERS, END_HEADERS, stream, &headers(&path, &[("grpc-timeout", "1500m")]))).await;
+    raw.send(&frame(DATA, END_STREAM, stream, &[&[0, 0, 0, 0, length][..], request].concat())).await;
+    let head = raw.next_on(stream).await.expect("a head");
+    assert_eq!((head.kind, head.flags), (HEADERS, END_HEADERS), "more is to come");
+}
+
 async fn until(bridge: &Bridge, metric: &str, value: f64) {
     within(&format!("{metric} to be {value}"), async {
         while bridge.metric(metric).await != Some(value) {
@@ -195,4 +219,43 @@ async fn until(bridge: &Bridge, metric: &str, value: f64) {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_watch_that_nobody_takes_gives_its_place_back_at_its_deadline() {
+    let (atoti, query_id) = busy_atoti(1).await;
+    let bridge = Bridge::start(&atoti.base_url()).await;
+    let mut raw = with_window(&bridge, 0).await;
+    call_deaf(&mut raw, 1, "WatchQuery", &GetQueryRequest { query_id }.encode_to_vec()).await;
+    assert_eq!(bridge.metric("atoti_bridge_watches").await, Some(1.0));
+    until(&bridge, "atoti_bridge_watches", 0.0).await;
+    assert!(raw.lives().await, "though its stream is open");
+}
+
+#[tokio::test]
+async fn bulk_cancels_that_nobody_takes_give_their_places_back_at_their_deadlines() {
+    for validate_only in [true, false] {
+        // More than may wait for a slow caller.
+        let (atoti, id) = busy_atoti(60).await;
+        let bridge = Bridge::start_with(&atoti.base_url(), &["--max-in-flight=2"]).await;
+        let client = bridge.client().await;
+        let request = CancelQueriesRequest {
+            filter: Some(of_user("runaway")),
+            validate_only,
+            reason: "a runaway batch".to_owned(),
+            ..CancelQueriesRequest::default()
+        };
+        let mut raw = with_window(&bridge, 0).await;
+        for stream in [1, 3] {
+            call_deaf(&mut raw, stream, "CancelQueries", &request.encode_to_vec()).await;
+        }
+        within("a free place", async {
+            while client.cancel(&CancelQueryRequest { allow_finished: true, ..cancel(&id) }).await.code() == 8
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        assert!(raw.lives().await, "though their streams are open");
+    }
 }
