@@ -182,3 +182,12 @@ need_cargo_cyclonedx() {
   [ -x "$CARGO_CYCLONEDX" ] || cargo install --locked --root "$TOOLS/cargo-cyclonedx-$CARGO_CYCLONEDX_VERSION" \
     "cargo-cyclonedx@$CARGO_CYCLONEDX_VERSION"
 }
+
+# h2spec, with what go.mod of tests/frames says it is built from.
+need_h2spec() {
+  H2SPEC="$TOOLS/h2spec-$(cat tests/frames/go.mod tests/frames/go.sum | cksum | cut -d' ' -f1)/h2spec"
+  if [ ! -x "$H2SPEC" ]; then
+    require go "install Go 1.26 or later"
+    (cd tests/frames && go build -mod=readonly -o "$H2SPEC" github.com/summerwind/h2spec/cmd/h2spec)
+  fi
+}

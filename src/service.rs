@@ -219,7 +219,11 @@ impl QueryHistoryService for QueryHistory {
 }
 
 /// The caller, as the server's stack read it from the headers.
-fn caller_of<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
+///
+/// # Errors
+///
+/// INTERNAL, outside of that stack.
+pub fn caller_of<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     request.extensions().get().cloned().ok_or_else(|| {
         tracing::error!("a call came without its caller: the service runs outside of its stack");
         Failure::Bug.to_status(Subject::default())

@@ -149,7 +149,8 @@ where
         let has_begun = || read.load(Ordering::Relaxed) >= PREFACE_BYTES;
         let peer = Arc::new(peer);
         let service = service_fn(|request| self.calls.clone().oneshot((Arc::clone(&peer), request)));
-        let mut connection = pin!(protocol().serve_connection(TokioIo::new(io), service));
+        let mut connection =
+            pin!(protocol(KEEPALIVE, KEEPALIVE_TIMEOUT).serve_connection(TokioIo::new(io), service));
 
         let opened = Instant::now();
         let mut preface_by = opened + PREFACE_TIMEOUT;
@@ -191,7 +192,7 @@ where
     }
 }
 
-fn protocol() -> http2::Builder<TokioExecutor> {
+fn protocol(keepalive: Duration, keepalive_timeout: Duration) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -199,8 +200,8 @@ fn protocol() -> http2::Builder<TokioExecutor> {
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        .keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive_timeout);
     builder
 }
 
@@ -216,4 +217,50 @@ fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
 
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const OFTEN: Duration = Duration::from_millis(100);
+    const PING: u8 = 6;
+
+    /// Who goes without a word, its cable cut for example, is found out by the silence on a question alone.
+    #[tokio::test]
+    async fn a_peer_that_no_longer_answers_is_given_up_and_one_that_does_is_kept() {
+        for answers in [false, true] {
+            let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            let never = service_fn(|_: Request<Incoming>| pending::<Result<Response<Body>, Infallible>>());
+            let connection = protocol(OFTEN, OFTEN).serve_connection(TokioIo::new(ours), never);
+            let peer = async move {
+                // Settings of nothing, and a call that has an answer to wait for.
+                let call = [0x83, 0x86, 0x84];
+                theirs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("sent");
+                theirs.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("sent");
+                theirs.write_all(&[0, 0, 3, 1, 5, 0, 0, 0, 1]).await.expect("sent");
+                theirs.write_all(&call).await.expect("sent");
+                loop {
+                    let mut head = [0; 9];
+                    theirs.read_exact(&mut head).await.expect("a frame");
+                    let mut payload = vec![0; usize::from(head[2])];
+                    theirs.read_exact(&mut payload).await.expect("the rest of it");
+                    if head[3] == PING && answers {
+                        theirs.write_all(&[0, 0, 8, PING, 1, 0, 0, 0, 0]).await.expect("sent");
+                        theirs.write_all(&payload).await.expect("sent");
+                    }
+                }
+            };
+            let ended = tokio::select! {
+                ended = timeout(20 * OFTEN, connection) => ended.ok(),
+                () = peer => unreachable!("it has no end"),
+            };
+            assert_eq!(
+                ended.map(|end| end.is_err_and(|error| error.is_timeout())),
+                (!answers).then_some(true)
+            );
+        }
+    }
 }

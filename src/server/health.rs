@@ -17,7 +17,7 @@ use tonic_health::pb::{
 };
 
 use super::SERVICE;
-use crate::status::{Failure, Subject};
+use crate::{service, status::Failure};
 
 /// Atoti's own health, as this process sees it: for dashboards, not for readiness.
 const UPSTREAM: &str = "upstream";
@@ -98,22 +98,24 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
+        let caller = service::caller_of(&request)?;
         match self.names.get(&*request.into_inner().service) {
             Some(state) => Ok(Response::new(response(*state.borrow()))),
-            None => Err(Failure::UnknownHealthName.to_status(Subject::default())),
+            None => Err(service::refuse(&Failure::UnknownHealthName, &caller)),
         }
     }
 
     type WatchStream = Watch;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watch>, Status> {
+        let caller = service::caller_of(&request)?;
         let states: Pin<Box<dyn Stream<Item = ServingStatus> + Send>> =
             match self.names.get(&*request.into_inner().service) {
                 Some(state) => Box::pin(changes(state.subscribe())),
                 None => Box::pin(once(async { ServingStatus::ServiceUnknown }).chain(pending())),
             };
         let told = states.map(|status| Ok(response(status)));
-        let end = once(async { Err(Failure::Draining.to_status(Subject::default())) });
+        let end = once(async move { Err(service::refuse(&Failure::Draining, &caller)) });
         let watch = told.take_until(self.ended.clone().cancelled_owned()).chain(end);
         Ok(Response::new(Box::pin(watch)))
     }

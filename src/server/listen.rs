@@ -109,6 +109,10 @@ async fn remove_left_over(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]
@@ -121,5 +125,17 @@ mod tests {
             panic!("a TCP stream")
         };
         assert!(stream.nodelay().expect("a socket"));
+    }
+
+    #[tokio::test]
+    async fn hundreds_may_come_at_once() {
+        let listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = Listener::bind(&listen).await.expect("a port");
+        let Ok(Listen::Tcp(address)) = listener.local() else { panic!("a TCP address") };
+        let mut waiting = Vec::new();
+        for n in 0..400 {
+            let connected = timeout(Duration::from_secs(10), TcpStream::connect(address)).await;
+            waiting.push(connected.unwrap_or_else(|_| panic!("no room for number {n}")).expect("connected"));
+        }
     }
 }

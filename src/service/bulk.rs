@@ -93,9 +93,10 @@ pub(super) fn serve(
             let told = result.as_ref().map(|()| Success::default());
             let trail = &work.bridge.trail;
             let recorded = attempt.record(trail, &caller, told, Some(count), !gone.is_cancelled()).await;
+            // Nothing is at work any more, however long the caller takes to hear of it.
+            drop(admission);
             // Nobody may be there to hear it.
             let _ = sender.send(Step::End(result.and(recorded).map_err(Arc::new))).await;
-            drop(admission);
         }
     });
     let at_work = caller.peer.at_work.token();
@@ -175,8 +176,7 @@ impl Work {
         }
         drop(stopping);
         if count.attempted < count.matches && !self.command.validate_only {
-            let in_time = self.caller.end_by.is_none_or(|end| Instant::now() < end);
-            return Err(if in_time { Failure::CallerGone } else { Failure::DeadlineOver });
+            return Err(self.ended_early());
         }
         Ok(())
     }
@@ -197,8 +197,16 @@ impl Work {
                 count.matches += 1;
                 if !validate_only {
                     matches.push(query);
-                } else if self.answers.send(Step::Answer(answer(query))).await.is_err() {
-                    return Ok(Vec::new());
+                } else {
+                    tokio::select! {
+                        biased;
+                        sent = self.answers.send(Step::Answer(answer(query))) => {
+                            if sent.is_err() {
+                                return Ok(Vec::new());
+                            }
+                        }
+                        () = self.no_more() => return Err(self.ended_early()),
+                    }
                 }
             }
             if !validate_only && matches.len() > *fuse {
@@ -210,6 +218,12 @@ impl Work {
                 None => return Ok(matches),
             }
         }
+    }
+
+    /// Why, when nobody takes any more.
+    fn ended_early(&self) -> Failure {
+        let in_time = self.caller.end_by.is_none_or(|end| Instant::now() < end);
+        if in_time { Failure::CallerGone } else { Failure::DeadlineOver }
     }
 
     async fn no_more(&self) {

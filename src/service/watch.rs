@@ -60,6 +60,7 @@ pub(super) fn serve(
     // One answer ahead: whoever is slow gets the latest state next, and not every one before.
     let (sender, steps) = mpsc::channel(1);
     let (ending, peer) = (bridge.watches_end.clone(), Arc::clone(&caller.peer));
+    let (caller, stream_caller) = (Arc::clone(caller), Arc::clone(caller));
     let pass = async move {
         let end = tokio::select! {
             biased;
@@ -67,11 +68,14 @@ pub(super) fn serve(
             end = tell(seen, &sender) => end,
             () = ending.cancelled() => Err(Arc::new(Failure::Draining)),
             () = peer.closing.cancelled() => Err(Arc::new(Failure::Draining)),
+            () = caller.over() => Err(Arc::new(Failure::DeadlineOver)),
         };
+        // The stream may stay: nobody looks at it while its peer lets nothing through.
+        drop(admission);
         let _ = sender.send(Step::End(end)).await;
     };
     tokio::spawn(pass);
-    Ok(answers(steps, Arc::clone(caller), admission))
+    Ok(answers(steps, stream_caller, ()))
 }
 
 /// Passes on what is seen, as long as anybody listens.

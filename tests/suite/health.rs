@@ -85,8 +85,10 @@ async fn a_bridge_without_atoti_is_ready_and_says_that_atoti_is_not() {
 async fn an_unknown_name_is_not_found_and_its_watch_stays_open() {
     let bridge = Bridge::start("http://127.0.0.1:1").await;
     let client = bridge.client().await;
-    let reply = client.call("/grpc.health.v1.Health/Check", &request("unknown"), &[]).await;
+    let asked = [("x-request-id", "request-1")];
+    let reply = client.call("/grpc.health.v1.Health/Check", &request("unknown"), &asked).await;
     assert_eq!((reply.code(), reply.error().reason()), (5, "UNKNOWN_HEALTH_NAME"));
+    assert_eq!(reply.error().request.expect("a RequestInfo").request_id, "request-1");
     let mut watch = Watch::start(&client, "unknown").await;
     assert_eq!(watch.next().await, Some(SERVICE_UNKNOWN));
     assert!(tokio::time::timeout(Duration::from_millis(200), watch.body.data()).await.is_err(), "open");

@@ -21,12 +21,6 @@ pub fn duration() -> Duration {
     Duration::from_secs(seconds.unwrap_or(3))
 }
 
-fn resident_kib(bridge: &Bridge) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", bridge.pid())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its size");
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
-}
-
 fn p99(mut latencies: Vec<Duration>) -> Duration {
     latencies.sort_unstable();
     latencies[latencies.len() * 99 / 100]
@@ -82,7 +76,7 @@ async fn under_four_times_its_load_it_sheds_the_rest_at_once_and_stays_small() {
         assert_eq!(clients[0].cancel(&cancel("42")).await.code(), 0);
         unloaded.push(began.elapsed());
     }
-    let before = resident_kib(&bridge);
+    let before = bridge.resident_kib();
     let (admitted, shed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
     let until = Instant::now() + duration();
     let callers: Vec<_> = (0..4 * PLACES)
@@ -117,7 +111,7 @@ async fn under_four_times_its_load_it_sheds_the_rest_at_once_and_stays_small() {
     let admitted = loaded.len();
     assert!(admitted > PLACES && shed > PLACES, "{admitted} admitted, {shed} shed");
     assert_eq!(atoti.seen().len() - 40, admitted, "what was shed cost Atoti nothing");
-    let grown = resident_kib(&bridge).saturating_sub(before);
+    let grown = bridge.resident_kib().saturating_sub(before);
     // For people: `cargo test --release limits::under_four -- --nocapture`.
     let (alone, crowded) = (p99(unloaded), p99(loaded));
     println!(
@@ -168,7 +162,7 @@ async fn bodies_nobody_wants_cost_neither_connections_nor_memory() {
     let bridge = Bridge::start(&endless.url()).await;
     let client = bridge.client().await;
     assert_eq!(client.cancel(&cancel("1")).await.code(), 13);
-    let before = resident_kib(&bridge);
+    let before = bridge.resident_kib();
     let all_at_once: Vec<_> = (0..50)
         .map(|_| {
             let client = client.clone();
@@ -178,7 +172,7 @@ async fn bodies_nobody_wants_cost_neither_connections_nor_memory() {
     for call in all_at_once {
         assert_eq!(call.await.expect("an answer"), 13);
     }
-    let grown = resident_kib(&bridge).saturating_sub(before);
+    let grown = bridge.resident_kib().saturating_sub(before);
     assert!(grown < 32 * 1024, "{before} KiB grew by {grown}");
 }
 

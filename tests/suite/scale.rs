@@ -17,13 +17,6 @@ const HISTORY: usize = 50_000;
 const RUNNING: usize = 1_000;
 const MOST_RESIDENT_KIB: u64 = 64 * 1024;
 
-/// The most memory that a process has had resident, in KiB.
-fn peak_resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 /// All pages of everything, in pages of one size.
 async fn list(client: &Client, page_size: i32) -> Vec<String> {
     let (mut ids, mut page_token, mut total) = (Vec::new(), String::new(), None);
@@ -108,7 +101,7 @@ async fn fifty_thousand_queries_are_listed_once_each_and_a_thousand_are_stopped(
             .all(|id| running.contains(&id))
     );
 
-    let peak = peak_resident(bridge.pid());
+    let peak = bridge.peak_kib();
     println!("peak resident memory: {peak} KiB");
     assert!(peak < MOST_RESIDENT_KIB, "{peak} KiB");
 }
