@@ -16,16 +16,16 @@
 //! ATOTI_BRIDGE_TEST_SCHEDULES=5000 cargo test --test suite -- --nocapture chaos::
 //! ```
 //!
-//! The seed is printed; `ATOTI_BRIDGE_TEST_SEED` gives it back, and with it the same schedules. One that fails is shrunk
-//! and printed, and belongs into `PINNED` below. What real sockets and clocks do differs from run to run, so a pinned one
-//! is played several times.
+//! The seed is printed; `ATOTI_BRIDGE_TEST_SEED` gives it back, and with it the same schedules. One that fails is
+//! shrunk and printed, and belongs into `PINNED` below. What real sockets and clocks do differs from run to run, so
+//! a pinned one is played several times.
 //!
-//! Why not a simulated network (turmoil): that has socket types of its own, which the HTTP client here cannot be given, as
-//! reqwest opens tokio's sockets itself. The bridge would have to be bent for its test, and what happens between hyper
-//! and a socket, where the promise is won or lost, would be replaced by something else.
+//! Why not a simulated network (turmoil): that has socket types of its own, which the HTTP client here cannot be
+//! given, as reqwest opens tokio's sockets itself. The bridge would have to be bent for its test, and what happens
+//! between hyper and a socket, where the promise is won or lost, would be replaced by something else.
 //!
-//! Deadlines around the moment of writing, which random schedules hardly meet, have a test of their own below; the gate's
-//! last look, microseconds before the first byte, has one in `src/atoti/gate.rs`.
+//! Deadlines around the moment of writing, which random schedules hardly meet, have a test of their own below; the
+//! gate's last look, microseconds before the first byte, has one in `src/atoti/gate.rs`.
 
 use std::{
     cell::RefCell,
