@@ -16,15 +16,16 @@
 //! ATOTI_BRIDGE_TEST_SCHEDULES=5000 cargo test --test suite -- --nocapture chaos::
 //! ```
 //!
-//! The seed is printed; `ATOTI_BRIDGE_TEST_SEED` gives it back, and with it the same schedules. A schedule that fails is
-//! shrunk and printed, and belongs into `PINNED` below. What real sockets and clocks do differs from run to run, so a
-//! pinned one is played several times.
+//! The seed is printed; `ATOTI_BRIDGE_TEST_SEED` gives it back, and with it the same schedules. One that fails is
+//! shrunk and printed, and belongs into `PINNED` below. What real sockets and clocks do differs from run to run, so
+//! a pinned one is played several times.
 //!
-//! Why not a simulated network (turmoil): that has socket types of its own, which the HTTP client here cannot be given:
-//! reqwest opens tokio's sockets itself. The bridge would have to be bent for its test, and what happens between hyper and a
-//! socket, where the promise is won or lost, would be replaced by something else. Deadlines around the
-//! moment of writing, which random schedules hardly meet, have a test of their own below, and the gate's last look, microseconds
-//! before the first byte, one in `src/atoti/gate.rs`.
+//! Why not a simulated network (turmoil): that has socket types of its own, which the HTTP client here cannot be
+//! given, as reqwest opens tokio's sockets itself. The bridge would have to be bent for its test, and what happens
+//! between hyper and a socket, where the promise is won or lost, would be replaced by something else.
+//!
+//! Deadlines around the moment of writing, which random schedules hardly meet, have a test of their own below; the
+//! gate's last look, microseconds before the first byte, has one in `src/atoti/gate.rs`.
 
 use std::{
     cell::RefCell,
@@ -246,7 +247,7 @@ impl Made {
     /// Whether the call may have been over before its message was read: then nothing was attempted, and nothing is
     /// recorded.
     fn may_have_begun_nothing(&self) -> bool {
-        const SHORT: u64 = 60;
+        const SHORT: u64 = 100;
         let told = self.reply.as_ref().map(Told::by_the_answer);
         let short = |time: Option<u64>| time.is_some_and(|time| time < SHORT);
         match told {
@@ -586,8 +587,8 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: give a number, not {text:?}")))
 }
 
-/// Whoever connects is heard only when the operating system asks again, after a second. Deadlines all around that moment
-/// then meet requests that are just about to be written, many at once so that they wait for each other.
+/// Whoever connects is heard only when the operating system asks again, after a second. Deadlines all around that
+/// moment then meet requests that are just about to be written, many at once so that they wait for each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_in_the_very_moment_of_writing_is_told_truly() {
     const ROUNDS: u64 = 2;
