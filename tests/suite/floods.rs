@@ -32,7 +32,7 @@ const CANCEL: &str = "/atoti.queryhistory.v1.QueryHistoryService/CancelQuery";
 /// How much more the process may ever have had in memory.
 const MOST_KIB: u64 = 16 * 1024;
 /// How long nothing is taken before the other side is taken to have stopped reading.
-const STALLED: Duration = Duration::from_secs(1);
+const STALLED: Duration = Duration::from_secs(3);
 
 /// What a flood met.
 #[derive(Debug, PartialEq, Eq)]
@@ -263,7 +263,7 @@ async fn data_of_no_size() {
             }
         });
         let met = withstand(&bridge, &format!("data, {what}"), flood, true).await;
-        assert!(matches!(met, Met::End(_)), "{what}: {met:?}");
+        assert_eq!(met, Met::End(Some(ENHANCE_YOUR_CALM)), "{what}");
     }
 }
 
