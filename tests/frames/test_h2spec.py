@@ -1,7 +1,7 @@
 """h2spec against the bridge, in plain text and over TLS: every case passes, or is listed with the reason why not.
 
-The list is exceptions.json. A case that fails and is not in it fails the test, and so does one that is in it and passes.
-Strict cases, which follow from what RFC 9113 recommends, are run too.
+The list is exceptions.json. A case that fails and is not in it fails the test, and so does one that is in it and
+passes. Strict cases, which follow from what RFC 9113 recommends, are run too.
 """
 
 import json

@@ -93,8 +93,8 @@ async fn bridge() -> (Upstream, Bridge) {
     (atoti, bridge)
 }
 
-/// Lets a flood loose, which may or may not read what comes back, and yields what it met. In the meantime a neighbour is
-/// served, and the process stays small.
+/// Lets a flood loose, which may or may not read what comes back, and yields what it met. In the meantime a neighbour
+/// is served, and the process stays small.
 async fn withstand(bridge: &Bridge, what: &str, flood: Vec<u8>, reads: bool) -> Met {
     let neighbour = Neighbour::start(bridge).await;
     let before = bridge.peak_kib();
@@ -216,7 +216,7 @@ async fn headers_without_an_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headers_that_unpack_to_much_more() {
     let (_atoti, bridge) = bridge().await;
-    // One large field into the dynamic table, where it has the first place, 62; then one byte for each time it is meant.
+    // One large field into the dynamic table, where it has the first place, 62; then a byte for each time it is meant.
     let kept = literal(0x40, b"x", &[b'x'; 4000]);
     let bomb = |times| [headers(CANCEL, &[]), kept.clone(), vec![0x80 | 62; times]].concat();
     let once = many(1, |_| frame(HEADERS, END_HEADERS, 1, &bomb(12_000)));

@@ -99,7 +99,8 @@ async fn a_request_byte_by_byte_has_a_deadline() {
     raw.call(3, CANCEL, &[0, 0, 0, 0, 4, 0x0a, 2, b'4', b'2']).await;
     assert_eq!(raw.next_on(3).await.expect("an answer").kind, HEADERS);
     assert_eq!(raw.next_on(3).await.expect("its message").kind, DATA, "the connection is as good as before");
-    let failed = "atoti_bridge_call_failures_total{rpc_method=\"atoti.queryhistory.v1.QueryHistoryService/CancelQuery\"";
+    let method = CANCEL.trim_start_matches('/');
+    let failed = format!("atoti_bridge_call_failures_total{{rpc_method=\"{method}\"");
     assert_eq!(bridge.metric(&format!("{failed},reason=\"DEADLINE_BEFORE_SEND\"}}")).await, Some(1.0));
 }
 
