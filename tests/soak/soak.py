@@ -313,8 +313,8 @@ class Soak:
 
     @staticmethod
     def reason(error):
-        # By hand: where its own timer fires in that moment, grpcio leaves the text encoded, and grpc_status then finds
-        # that text and details differ.
+        # By hand: when a stream ends at its deadline, grpcio now and then leaves the text percent-encoded, and
+        # grpc_status then refuses it for not being that of the details.
         details = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
         for packed in status_pb2.Status.FromString(details[0]).details if details else []:
             detail = error_details_pb2.ErrorInfo()
