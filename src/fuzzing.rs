@@ -1,5 +1,5 @@
-//! What `fuzz/` throws bytes at: one function for each target, which splits its input and holds the outcome against what
-//! must be true of every input. Only there with the cargo feature `fuzzing`, and no part of the bridge's interface.
+//! What `fuzz/` throws bytes at: one function for each target, which splits its input and holds the outcome against
+//! what must be true of every input. Only there with the cargo feature `fuzzing`, and no part of the bridge's interface.
 //!
 //! Inputs are text where that is possible, so that a seed or a find can be read and written by hand.
 
