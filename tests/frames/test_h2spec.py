@@ -13,25 +13,12 @@ import unittest
 import xml.etree.ElementTree
 
 from pausing import Relay
-from programs import Program, Simulator
+from programs import Bridge, Simulator
 
 H2SPEC = os.environ["H2SPEC"]
 EXCEPTIONS = json.loads((pathlib.Path(__file__).parent / "exceptions.json").read_text())
 # As many as this version has. When it has fewer, it has given up half-way.
 CASES = 146
-
-
-def address(bridge):
-    """Where it listens for gRPC."""
-    return bridge.json("the bridge", lambda line: line["message"] == "listening")["grpc.address"]
-
-
-def start(atoti, *flags):
-    """A bridge with more flags than those of tests/interop."""
-    return Program(
-        "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain-delay=0s", "--log-format=json",
-        f"--upstream-url={atoti.url}", *flags, output="stderr",
-    )
 
 
 class H2spec(unittest.TestCase):
@@ -42,7 +29,7 @@ class H2spec(unittest.TestCase):
 
     def outcomes(self, bridge, *flags):
         """How each case went: nothing where it passed, else what h2spec says."""
-        relay = Relay(int(address(bridge).rsplit(":", 1)[1]))
+        relay = Relay(int(bridge.address.rsplit(":", 1)[1]))
         self.addCleanup(relay.close)
         report = self.folder / "report.xml"
         done = subprocess.run(
@@ -68,7 +55,7 @@ class H2spec(unittest.TestCase):
         self.assertEqual(sorted(set(EXCEPTIONS) - set(failed)), [], "listed as exceptions, but they pass now")
 
     def test_plain_text(self):
-        bridge = start(self.atoti)
+        bridge = Bridge(self.atoti.url)
         self.check(self.outcomes(bridge))
         self.assertEqual(bridge.stop(), 0, "and it ends well")
 
@@ -79,7 +66,7 @@ class H2spec(unittest.TestCase):
              "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-out", pair[0], "-keyout", pair[1]],
             check=True, stderr=subprocess.DEVNULL,
         )
-        bridge = start(self.atoti, f"--tls-cert-file={pair[0]}", f"--tls-key-file={pair[1]}")
+        bridge = Bridge(self.atoti.url, f"--tls-cert-file={pair[0]}", f"--tls-key-file={pair[1]}")
         self.check(self.outcomes(bridge, "--tls", "--insecure"))
         self.assertEqual(bridge.stop(), 0, "and it ends well")
 

@@ -13,6 +13,10 @@ import threading
 
 from programs import GRPCURL, PATIENCE, SERVICE, eventually
 
+# In the background of a shell SIGINT is ignored, and so it would be by every program that is started here.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 CLIENTS = pathlib.Path(__file__).parent / "clients"
 CODES = ["OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
          "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",

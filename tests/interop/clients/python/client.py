@@ -65,7 +65,7 @@ class Calls:
         self.bridge = query_history_pb2_grpc.QueryHistoryServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
         self.reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-        self.under_way = {}
+        self.under_way, self.begun = {}, threading.Condition()
 
     def run(self, asked):
         """One call, from its line to its end."""
@@ -94,8 +94,16 @@ class Calls:
             start = method
         timeout = int(asked["timeout_ms"]) / 1000 if "timeout_ms" in asked else None
         call = start(request, timeout=timeout, metadata=metadata, wait_for_ready=asked.get("wait_for_ready") == "true")
-        self.under_way[asked["id"]] = call
+        with self.begun:
+            self.under_way[asked["id"]] = call
+            self.begun.notify_all()
         return call
+
+    def stop(self, id):
+        """Cancels a call. Its thread may not have come so far yet as to have noted it."""
+        with self.begun:
+            assert self.begun.wait_for(lambda: id in self.under_way, 20), id
+        self.under_way[id].cancel()
 
     def request(self, kind, asked):
         request = kind(**{"query_id": asked["query_id"]} if "query_id" in asked else {})
@@ -171,7 +179,7 @@ def main(target, *arguments):
         for line in sys.stdin:
             asked = words(line.rstrip("\n").split("\t"))
             if asked["do"] == "Stop":
-                calls.under_way[asked["call"]].cancel()
+                calls.stop(asked["call"])
                 continue
             threads.append(threading.Thread(target=calls.run, args=[asked]))
             threads[-1].start()
