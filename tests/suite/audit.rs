@@ -1,6 +1,14 @@
 //! The audit trail: a record for every attempt, with who, what, why and what came of it, and never a secret.
 
-use std::{os::unix::fs::symlink, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose};
 
@@ -246,16 +254,36 @@ async fn a_bulk_cancel_stops_where_its_records_can_be_written_no_more() {
 async fn records_still_waiting_are_written_before_the_end() {
     let atoti = Upstream::start(|_, _| answer(204, "", "")).await;
     let folder = folder();
-    let path = folder.path().join("audit.log");
+    let path = folder.path().join("audit.fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().expect("it runs").success());
+    // Open both ways, so that nobody waits for the other; nobody reads yet, and a pipe holds 64 KiB.
+    let pipe = File::options().read(true).write(true).open(&path).expect("a pipe");
     let mut bridge = Bridge::start_with(&atoti.url(), &[&into(&path)]).await;
     let client = bridge.client().await;
-    let ids: Vec<_> = (0..200).map(|number| format!("r-{number}")).collect();
+    let ids: Vec<_> = (0..300).map(|number| format!("r-{number}")).collect();
+    let mut request = cancel("42");
+    request.reason = "r".repeat(500);
     for id in &ids {
-        assert_eq!(cancel_as(&client, id).await.code(), 0);
+        assert_eq!(client.cancel_with(&request, &[("x-request-id", id)]).await.code(), 0);
     }
+    let waiting = bridge.metric("atoti_bridge_audit_records_pending").await.expect("a metric");
+    assert!(waiting > 50.0, "{waiting}");
     bridge.signal("-TERM");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    std::thread::spawn({
+        let seen = Arc::clone(&seen);
+        move || {
+            // Whoever does not wait for the trail has ended by now.
+            std::thread::sleep(Duration::from_millis(500));
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let record: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                let id = record["request_id"].as_str().expect("an id").to_owned();
+                seen.lock().expect("not poisoned").push(id);
+            }
+        }
+    });
     assert_eq!(bridge.exit().await.code(), Some(0));
-    assert_eq!(recorded(&path), ids);
+    eventually("all of them", || (*seen.lock().expect("not poisoned") == ids).then_some(())).await;
 }
 
 #[tokio::test]
