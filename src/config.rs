@@ -2,22 +2,19 @@
 //!
 //! [`Settings`] is what a person wrote (flags and environment variables, as text); [`Settings::validate`] turns it
 //! into a [`Config`] or lists every fault at once, each with its mend. Nothing else reads the environment, but for
-//! `RUST_LOG`. One file per concern: `upstream` (Atoti), `nodes` (where each of its nodes is), `callers` (TLS and who may call); the rest is here.
+//! `RUST_LOG` and OpenTelemetry's own variables, which [`telemetry`](crate::telemetry) reads. One file per concern:
+//! `upstream` (Atoti), `nodes` (where each of its nodes is), `callers` (TLS and who may call), `places` (where calls come
+//! in and records go out); the rest is here.
 
 mod callers;
 mod check;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod nodes;
+mod places;
 mod upstream;
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use clap::Args;
 
@@ -26,6 +23,7 @@ pub use self::{
     callers::{CallerSettings, Callers, TlsFiles},
     check::{Fault, duration, unix_path},
     nodes::nodes,
+    places::{AuditLog, Listen},
     upstream::{Credentials, Scheme, Secret, Upstream, UpstreamFiles, UpstreamSettings, one_line},
 };
 
@@ -162,59 +160,6 @@ pub struct Config {
     /// Whether cancels and deletions are refused while records cannot be written. `ATOTI_BRIDGE_AUDIT_REQUIRED`,
     /// default `false`: a full disk must not keep a runaway query running, unless the operator says so.
     pub audit_required: bool,
-}
-
-/// Where audit records go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditLog {
-    /// Standard output.
-    Stdout,
-    /// Standard error, among the log lines.
-    Stderr,
-    /// A file that is appended to.
-    File(PathBuf),
-}
-
-impl fmt::Display for AuditLog {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdout => out.write_str("stdout"),
-            Self::Stderr => out.write_str("stderr"),
-            Self::File(path) => path.display().fmt(out),
-        }
-    }
-}
-
-/// A place to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// An IP address with a port.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl Listen {
-    /// Whether only this machine can reach it.
-    #[must_use]
-    pub const fn is_local(&self) -> bool {
-        match self {
-            Self::Unix(_) => true,
-            Self::Tcp(address) => match address.ip() {
-                IpAddr::V4(ip) => ip.is_loopback(),
-                IpAddr::V6(ip) => ip.is_loopback(),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(out),
-            Self::Unix(path) => write!(out, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// What one process takes on.

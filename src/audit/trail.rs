@@ -244,7 +244,11 @@ impl Writer {
         for (index, line) in self.lines.iter().take(AT_ONCE).enumerate() {
             slices.push(IoSlice::new(&line.bytes[if index == 0 { self.written } else { 0 }..]));
         }
-        self.written += self.sink.file.write_vectored(&slices)?;
+        match self.sink.file.write_vectored(&slices)? {
+            // Or it would be tried without a pause, for ever.
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            taken => self.written += taken,
+        }
         let mut whole = 0;
         while let Some(line) = self.lines.pop_front_if(|line| line.bytes.len() <= self.written) {
             self.written -= line.bytes.len();

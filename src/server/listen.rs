@@ -33,8 +33,8 @@ pub(super) type Stream = Either<TcpStream, UnixStream>;
 impl Listener {
     /// Binds a socket.
     ///
-    /// The folder of a Unix socket decides who may connect. A file that a dead process has left at the path of a Unix socket is replaced; one that is in use, or is no
-    /// socket, is not.
+    /// The folder of a Unix socket decides who may connect. A file that a dead process has left at its path is
+    /// replaced; one that is in use, or is no socket, is not.
     ///
     /// # Errors
     ///
