@@ -10,6 +10,7 @@ mod answer;
 mod base;
 mod body;
 mod client;
+mod connect;
 mod credentials;
 mod discovery;
 mod error;
@@ -21,7 +22,9 @@ mod gate;
 mod id;
 mod lanes;
 mod lenient;
+mod link;
 mod nodes;
+mod pool;
 mod reads;
 mod resolve;
 pub mod retry;
@@ -29,10 +32,12 @@ mod run;
 mod wire;
 mod writes;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderMap, HeaderValue, header};
-use reqwest::Request;
+use http::HeaderMap;
 use tokio::time::Instant;
 use tower::retry::budget::TpsBudget;
 
@@ -67,7 +72,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The allow-listed headers: credentials, trace context, request id. Nothing else of the caller's goes out.
-    pub headers: HeaderMap,
+    pub headers: Arc<HeaderMap>,
     /// Nothing is begun after this instant.
     pub begin_by: Instant,
     /// Reads end by this instant.
@@ -127,11 +132,14 @@ impl Atoti {
     /// been installed for the process (see [`install_crypto_provider`](crate::install_crypto_provider)).
     pub fn new(upstream: &Upstream, telemetry: Telemetry) -> Result<Self, String> {
         telemetry.metrics.upstream.limit(upstream.max_connections.get());
+        let base = Base::new(upstream.url.clone());
+        // A file of nodes may come to name encrypted ones at any time.
+        let encrypted = base.is_encrypted() || upstream.nodes.is_some();
         Ok(Self {
-            http: Http::new(upstream)?,
+            http: Http::new(upstream, encrypted)?,
             credentials: Credentials::new(&upstream.credentials)?,
             lanes: Lanes::new(upstream.max_connections),
-            base: Base::new(upstream.url.clone()),
+            base,
             nodes: upstream.nodes.as_deref().map(nodes::follow).transpose()?,
             timeout: upstream.timeout,
             max_body: upstream.max_body.get(),
@@ -139,6 +147,11 @@ impl Atoti {
             installed: Installed::default(),
             telemetry,
         })
+    }
+
+    /// Closes the connections that nobody has used for a while.
+    pub fn close_idle(&self) {
+        self.http.client().close_idle();
     }
 
     /// Reads the files of certificates and credentials again; tells whether they can be used.
@@ -169,11 +182,14 @@ impl Atoti {
         asked: &'a Asked,
         by: Instant,
         body_cap: usize,
+        headers: &'a HeaderMap,
         call: Option<&'a Call>,
     ) -> Exchange<'a> {
         Exchange {
             asked,
             call,
+            headers,
+            content: None,
             expected: Expected::Json,
             bounds: Bounds { begin_by: by, end_by: by, per_attempt: self.timeout },
             body_cap,
@@ -181,13 +197,5 @@ impl Atoti {
             once: false,
             lane: call.map(|call| call.lane),
         }
-    }
-
-    fn request(asked: &Asked, headers: HeaderMap) -> Request {
-        let mut request = Request::new(asked.method.clone(), asked.url.clone());
-        *request.headers_mut() = headers;
-        // `text/plain` alone breaks the rendering of errors in Spring.
-        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
-        request
     }
 }

@@ -74,7 +74,7 @@ impl Server {
         let metrics = telemetry.metrics.clone();
         metrics.connections.limit(limits.max_connections.get());
         let service = Service::new(history.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut routes = Routes::new(service).add_service(HealthServer::new(health.clone()));
+        let mut routes = Routes::new(HealthServer::new(health.clone()));
         if reflection {
             routes = with_reflection(routes);
         }
@@ -86,7 +86,7 @@ impl Server {
         );
         let admin = tokio::spawn(admin::serve(admin, health.clone(), metrics.clone()));
         let observer = Observer { telemetry, access_log_ratio };
-        let connections = Open::start(listener, routes, &limits, tls, observer);
+        let connections = Open::start(listener, Some(service), routes, &limits, tls, observer);
         stop.cancelled().await;
 
         let Limits { drain_delay, drain_grace, .. } = limits;
@@ -138,7 +138,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let observer = Observer { telemetry, access_log_ratio: 1.0 };
-    let connections = Open::start(Listener::Tcp(listener), routes, &limits, None, observer);
+    let connections = Open::start(Listener::Tcp(listener), None, routes, &limits, None, observer);
     stop.cancelled().await;
     connections.close(Duration::MAX).await;
 }
@@ -153,6 +153,7 @@ struct Open {
 impl Open {
     fn start(
         listener: Listener,
+        ours: Option<Service>,
         routes: Routes,
         limits: &Limits,
         tls: Option<Arc<FromFiles<tls::Server>>>,
@@ -165,7 +166,7 @@ impl Open {
         };
         let connections = Arc::new(Connections {
             metrics: observer.telemetry.metrics.clone(),
-            calls: Stack::new(routes, limits.max_deadline, observer),
+            calls: Stack::new(ours, routes, limits.max_deadline, observer),
             limits: limits.clone(),
             tls,
             close: open.close.clone(),

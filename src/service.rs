@@ -8,6 +8,7 @@ mod attempt;
 mod bulk;
 mod caller;
 mod cancel;
+mod carry;
 mod check;
 mod convert;
 mod delete;

@@ -12,7 +12,7 @@ mod traces;
 pub use self::{
     attempt::{Attempt, Destination, ErrorType, Target},
     logs::{Logs, init},
-    metrics::{Audit, Calls, Connections, Counted, Files, Metrics, Process, Upstream},
+    metrics::{Audit, Calls, Connections, Counted, Files, Method, Metrics, Process, Upstream},
     traces::{CallEnd, CallSpan, TraceContext, TraceSettings, Traces},
 };
 

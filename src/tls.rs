@@ -114,7 +114,12 @@ fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>
     X509Certificate::from_der(certificate).ok().map(|(_, certificate)| certificate)
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+/// Authorities, from PEM.
+///
+/// # Errors
+///
+/// When there is none, or one cannot be read.
+pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
         roots.add(certificate).map_err(|error| format!("not an authority: {error}"))?;

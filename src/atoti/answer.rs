@@ -81,13 +81,13 @@ pub(super) fn verdict(
     body: &[u8],
     end: BodyEnd,
     expected: Expected,
-    now: Timestamp,
+    now: impl FnOnce() -> Timestamp,
 ) -> Result<(), Fact> {
     if !status.is_success() {
         return Err(Fact::Refused(Refusal {
             status: status.as_u16(),
             to_login: matches!(status.as_u16(), 302 | 303 | 307) && redirects_to_login(head),
-            retry_after: retry_after(head, now),
+            retry_after: retry_after(head, now()),
         }));
     }
     // A page behind a 200 is somebody else's answer. Never a success, not even when it arrived in part.
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn an_empty_answer_is_not_a_page_whatever_its_label() {
         let html = head(header::CONTENT_TYPE, "text/html");
-        let judged = verdict(StatusCode::OK, &html, b" ", BodyEnd::Complete, Expected::Nothing, now());
+        let judged = verdict(StatusCode::OK, &html, b" ", BodyEnd::Complete, Expected::Nothing, now);
         assert_eq!(judged, Ok(()));
     }
 
@@ -265,7 +265,7 @@ mod tests {
         #[test]
         fn nothing_but_a_2xx_is_ever_a_success(code in 100u16..1000, body in any::<Vec<u8>>()) {
             let status = StatusCode::from_u16(code).expect("in range");
-            let judged = verdict(status, &HeaderMap::new(), &body, BodyEnd::Complete, Expected::Nothing, now());
+            let judged = verdict(status, &HeaderMap::new(), &body, BodyEnd::Complete, Expected::Nothing, now);
             prop_assert!(judged.is_err() || (200..300).contains(&code));
             let _ = Shape::of(&HeaderMap::new(), &body);
         }

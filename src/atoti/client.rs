@@ -1,51 +1,68 @@
-//! The HTTP client: one per process, set up so that it does nothing of its own accord; built again when a certificate
-//! changes.
+//! The HTTP client: one per process, which does nothing of its own accord: no redirects, no proxies, no repeats. Built
+//! again when a certificate changes.
 
-use std::time::{Duration, SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
-use reqwest::{Certificate, Client, Identity, redirect};
+use http::Request;
+use hyper::{Response, body::Incoming};
+use rustls::ClientConfig;
+use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use super::{error::full_text, resolve::Shuffled};
+use super::{
+    connect::{Connector, Origin},
+    error::exchange_failure,
+    exchange::Failed,
+    gate::Content,
+    link::{Link, Unanswered},
+    pool::Pool,
+};
 use crate::{
     config::Upstream,
     files::{FromFiles, Refreshed},
     tls,
 };
 
-/// An idle connection is closed by us before Tomcat does it (20 s in a stock `server.xml`), so that a request seldom
-/// meets a connection that is just being closed.
-const POOL_IDLE: Duration = Duration::from_secs(15);
-/// Finds dead peers behind a silent network in about a minute.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-
 /// The client that counts now.
 #[derive(Debug)]
-pub(super) struct Http(FromFiles<Current>);
+pub(super) struct Http(FromFiles<Client>);
 
+/// Connections, open and to be opened. One before goes on until its calls have ended.
 #[derive(Debug)]
-struct Current {
-    client: Client,
+pub(super) struct Client {
+    connector: Connector,
+    pool: Pool,
     /// When the certificate shown to Atoti ends.
     expires: Option<SystemTime>,
 }
 
 impl Http {
-    pub(super) fn new(upstream: &Upstream) -> Result<Self, String> {
+    /// A client that can speak TLS where `encrypted`: whoever needs no authorities need not have them.
+    pub(super) fn new(upstream: &Upstream, encrypted: bool) -> Result<Self, String> {
         let files = upstream.files.clone();
         let identity = files.identity.as_ref().map(|(cert, key)| [cert, key]);
-        let paths = files.ca.iter().chain(identity.into_iter().flatten()).cloned().collect();
+        let paths: Vec<_> = files.ca.iter().chain(identity.into_iter().flatten()).cloned().collect();
         let has_ca = files.ca.is_some();
-        let upstream = upstream.clone();
+        let encrypted = encrypted || !paths.is_empty();
+        let within = upstream.connect_timeout;
         let build = move |contents: &[Vec<u8>]| {
             let (ca, identity) = contents.split_at(usize::from(has_ca));
-            Current::new(&upstream, ca.first().map(Vec::as_slice), identity)
+            let mut expires = None;
+            if let [cert, _] = identity {
+                expires = Some(tls::expiry(&tls::certificates(cert)?)?);
+            }
+            let tls =
+                encrypted.then(|| configuration(ca.first().map(Vec::as_slice), identity)).transpose()?;
+            Ok(Client {
+                connector: Connector::new(tls.map(Arc::new), within),
+                pool: Pool::default(),
+                expires,
+            })
         };
         FromFiles::load("certificates for Atoti", paths, build).map(Self)
     }
 
-    /// Connections of a client before go on until their calls have ended.
-    pub(super) fn client(&self) -> Client {
-        self.0.current().client.clone()
+    pub(super) fn client(&self) -> Arc<Client> {
+        self.0.current()
     }
 
     pub(super) fn expires(&self) -> Option<SystemTime> {
@@ -57,43 +74,61 @@ impl Http {
     }
 }
 
-impl Current {
-    fn new(upstream: &Upstream, ca: Option<&[u8]>, identity: &[Vec<u8>]) -> Result<Self, String> {
-        #[expect(clippy::disallowed_methods, reason = "this is the one client of clippy.toml's ban")]
-        let mut builder = Client::builder()
-            // A redirect followed turns a login page into a success and hands credentials to another host.
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            // A proxy from the environment would see every caller's credentials.
-            .no_proxy()
-            // What may be repeated is decided in `retry`, nowhere else.
-            .retry(reqwest::retry::never())
-            .dns_resolver(Shuffled)
-            .connect_timeout(upstream.connect_timeout)
-            .pool_idle_timeout(POOL_IDLE)
-            // Fewer, and busy moments would end with connections thrown away.
-            .pool_max_idle_per_host(upstream.max_connections.get())
-            .tcp_keepalive(TCP_KEEPALIVE)
-            .tcp_nodelay(true)
-            .http1_only()
-            .user_agent(concat!("atoti-grpc-bridge/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = ca {
-            tls::certificates(pem)?;
-            builder =
-                builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(|error| error.to_string())?);
+impl Client {
+    /// Sends a request and waits for the head of its answer, whose body comes by the connection that is given back.
+    pub(super) async fn send(
+        &self,
+        origin: &Origin,
+        mut request: Request<Content>,
+    ) -> Result<(Link, Response<Incoming>), Failed> {
+        // Those that Atoti has closed meanwhile give the request back as it is.
+        while let Some(mut link) = self.pool.take(origin) {
+            match link.send(request).await {
+                Ok(answer) => return Ok((link, answer)),
+                Err(Unanswered { untouched: Some(back), .. }) => request = back,
+                Err(Unanswered { error, .. }) => return Err(unanswered(&error)),
+            }
         }
-        let mut expires = None;
-        if let [cert, key] = identity {
-            expires = Some(tls::expiry(&tls::certificates(cert)?)?);
-            tls::matching(cert, key)?;
-            let pem = [&cert[..], b"\n", key].concat();
-            builder = builder.identity(Identity::from_pem(&pem).map_err(|error| error.to_string())?);
+        let mut link = self.connector.connect(origin).await?;
+        match link.send(request).await {
+            Ok(answer) => Ok((link, answer)),
+            Err(Unanswered { error, .. }) => Err(unanswered(&error)),
         }
-        let client = builder.build().map_err(|error| match ca {
-            // Mostly an image without any: this is read at the start, for http URLs too.
-            None => format!("{}; is there a bundle of authorities on this machine?", full_text(&error)),
-            Some(_) => full_text(&error),
-        })?;
-        Ok(Self { client, expires })
     }
+
+    /// Takes a connection back whose answer has been read.
+    pub(super) fn give_back(&self, origin: &Origin, mut link: Link) {
+        if link.is_free() {
+            self.pool.put(origin, link);
+        }
+    }
+
+    /// Closes connections that nobody has used for a while.
+    pub(super) fn close_idle(&self) {
+        self.pool.close_idle();
+    }
+}
+
+fn unanswered(error: &hyper::Error) -> Failed {
+    Failed::explained(exchange_failure(error), error)
+}
+
+fn configuration(ca: Option<&[u8]>, identity: &[Vec<u8>]) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder();
+    let builder = match ca {
+        Some(pem) => builder.with_root_certificates(tls::roots(pem)?),
+        None => builder
+            .with_platform_verifier()
+            .map_err(|error| format!("{error}; is there a bundle of authorities on this machine?"))?,
+    };
+    let mut config = match identity {
+        [cert, key] => {
+            tls::matching(cert, key)?;
+            let (chain, key) = (tls::certificates(cert)?, tls::private_key(key)?);
+            builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }

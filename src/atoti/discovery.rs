@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
@@ -32,12 +32,11 @@ impl Atoti {
     /// Why nothing came.
     pub async fn discover(&self, call: Option<&Call>, by: Instant) -> Result<Option<Discovery>, Error> {
         let asked = self.base.versions();
-        let headers = call.map_or_else(HeaderMap::new, |call| call.headers.clone());
-        let mut request = Self::request(&asked, headers);
-        request.headers_mut().remove(header::AUTHORIZATION);
+        let nobodys = HeaderMap::new();
+        let headers = call.map_or(&nobodys, |call| &*call.headers);
         // One request now and then, which must not wait behind those that it tells about.
-        let exchange = Exchange { lane: None, ..self.bounded(&asked, by, BODY_CAP, call) };
-        match exchange.attempt(self, request, 0).await {
+        let exchange = Exchange { lane: None, ..self.bounded(&asked, by, BODY_CAP, headers, call) };
+        match exchange.attempt(self, None, 0).await {
             Ok(Success { body, .. }) => {
                 let discovery = wire::discovery(body, API_KEY);
                 if let Some(discovery) = &discovery {

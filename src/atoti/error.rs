@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use super::answer::Shape;
+use super::{answer::Shape, resolve::Unresolved};
 use crate::telemetry::ErrorType;
 
 /// An operation that did not succeed.
@@ -201,20 +201,9 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Reads the failure of a request before the head of its answer arrived.
-pub(super) fn classify(error: reqwest::Error) -> (Fact, Cause) {
-    let encrypted = error.url().is_none_or(|url| url.scheme() == "https");
-    // The URL holds the host and the id.
-    let error = error.without_url();
-    let (fact, class) = if error.is_connect() { connect(&error, encrypted) } else { exchange(&error) };
-    (fact, Cause::detailed(class, full_text(&error)))
-}
-
-fn connect(error: &reqwest::Error, encrypted: bool) -> (Fact, &'static str) {
-    if error.is_timeout() {
-        return (Fact::ConnectFailed, "connect timeout");
-    }
-    if error.is_dns() {
+/// Reads what kept a connection from being opened.
+pub(super) fn connect_failure(error: &(dyn StdError + 'static), encrypted: bool) -> (Fact, &'static str) {
+    if cause::<Unresolved>(error).is_some() {
         return (Fact::DnsFailed, "host name not resolved");
     }
     if let Some(tls) = cause::<rustls::Error>(error) {
@@ -235,6 +224,7 @@ fn broken_off(kind: Option<io::ErrorKind>, encrypted: bool) -> (Fact, &'static s
         }
         // Whoever accepts and resets at once is faster than the end of a connect.
         Some(io::ErrorKind::ConnectionReset) => (Fact::ConnectFailed, "connection reset while connecting"),
+        Some(io::ErrorKind::TimedOut) => (Fact::ConnectFailed, "connect timeout"),
         Some(io::ErrorKind::ConnectionRefused) => (Fact::ConnectFailed, "connection refused"),
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
             (Fact::ConnectFailed, "host or network unreachable")
@@ -262,21 +252,22 @@ fn tls_failure(error: &rustls::Error) -> (Fact, &'static str) {
     }
 }
 
-fn exchange(error: &reqwest::Error) -> (Fact, &'static str) {
-    match cause::<hyper::Error>(error) {
-        Some(http) if http.is_parse() => (Fact::Protocol, "answer is not HTTP/1.1"),
-        Some(http) if http.is_incomplete_message() => {
-            (Fact::ConnectionLost, "connection closed before the answer")
-        }
-        Some(http) if http.is_user() => (Fact::DeadlineBeforeSend, "deadline over before sending"),
-        Some(_) => (Fact::ConnectionLost, "connection broke before the answer"),
-        None => (Fact::ConnectionLost, "request failed before the answer"),
+/// Reads the failure of a request before the head of its answer arrived.
+pub(super) fn exchange_failure(error: &hyper::Error) -> (Fact, &'static str) {
+    if error.is_parse() {
+        (Fact::Protocol, "answer is not HTTP/1.1")
+    } else if error.is_incomplete_message() {
+        (Fact::ConnectionLost, "connection closed before the answer")
+    } else if error.is_user() {
+        (Fact::DeadlineBeforeSend, "deadline over before sending")
+    } else {
+        (Fact::ConnectionLost, "connection broke before the answer")
     }
 }
 
 /// The chain of causes.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| next_cause(*error))
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| next_cause(*error))
 }
 
 /// What lies behind an error. `io::Error` is looked into, as its `source` skips the very error it wraps.
@@ -288,12 +279,12 @@ fn next_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdErr
 }
 
 /// The first cause of a type.
-fn cause<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// The error with all its causes, for the operator.
-pub(super) fn full_text(error: &reqwest::Error) -> String {
+pub(super) fn full_text(error: &(dyn StdError + 'static)) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 

@@ -1,24 +1,25 @@
 //! One attempt: a turn, a request out, an answer in, all of it bounded in time and size.
 
-use std::{pin::pin, time::Duration};
+use std::{error::Error as StdError, pin::pin, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, Request, header, uri::Uri};
+use hyper::{Response, body::Incoming};
 use jiff::Timestamp;
-use reqwest::{Client, Request, Response};
 use tokio::{
     sync::SemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
-use url::Url;
 
 use super::{
     Atoti, Call,
     answer::{self, BodyEnd, Expected, Shape},
     base::Asked,
     body::Body,
-    error::{Cause, Error, Fact, classify},
-    gate::Gate,
+    client::Client,
+    error::{Cause, Error, Fact, full_text},
+    gate::{Content, Gate},
     lanes::Lane,
+    link::Link,
 };
 use crate::telemetry::{Attempt, TraceContext};
 
@@ -27,11 +28,19 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
 /// How long the body of an answer to a write is waited for once its head, the answer proper, is there.
 const WRITE_BODY_PATIENCE: Duration = Duration::from_secs(1);
 
+const USER_AGENT: &str = concat!("atoti-grpc-bridge/", env!("CARGO_PKG_VERSION"));
+/// As many as a request has, so that there is room for them from the start.
+const MOST_HEADERS: usize = 12;
+
 /// How an operation is to be carried out.
 pub(super) struct Exchange<'a> {
     pub(super) asked: &'a Asked,
     /// On whose behalf; nobody's, if it is the bridge's own concern.
     pub(super) call: Option<&'a Call>,
+    /// What goes along of the caller's headers.
+    pub(super) headers: &'a HeaderMap,
+    /// What is sent, through the gate.
+    pub(super) content: Option<&'static [u8]>,
     pub(super) expected: Expected,
     pub(super) bounds: Bounds,
     /// Bytes of body that are read at most.
@@ -81,6 +90,11 @@ impl Failed {
         Self { fact, http_status: None, shape: Shape::Empty, cause: Cause::of(class) }
     }
 
+    /// A failure before the head of an answer, with all that is known of why.
+    pub(super) fn explained((fact, class): (Fact, &'static str), error: &(dyn StdError + 'static)) -> Self {
+        Self { cause: Cause::detailed(class, full_text(error)), ..Self::new(fact, class) }
+    }
+
     /// What a failure to get a token means for the call that needs it. A 404 here, for one, says nothing about a query.
     pub(super) fn of_token_endpoint(self) -> Self {
         let fact = match self.fact {
@@ -119,11 +133,11 @@ impl Exchange<'_> {
         self.call.and_then(|call| call.trace.as_ref())
     }
 
-    /// Makes the attempt, when its turn comes; `before` were made before it.
+    /// Makes the attempt, when its turn comes, with these credentials; `before` were made before it.
     pub(super) async fn attempt(
         &self,
         atoti: &Atoti,
-        mut request: Request,
+        authorization: Option<HeaderValue>,
         before: u32,
     ) -> Result<Success, Failed> {
         let Ok(_turn) = timeout_at(self.bounds.begin_by, self.turn(atoti)).await else {
@@ -134,8 +148,8 @@ impl Exchange<'_> {
         if now + SHORTEST_ATTEMPT > self.bounds.begin_by {
             return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over before sending"));
         }
-        let Asked { url, target, .. } = self.asked;
-        let attempt = Attempt::start(&atoti.telemetry, target, url.as_str(), self.trace(), before);
+        let attempt = Attempt::start(&atoti.telemetry, &self.asked.target, self.asked, self.trace(), before);
+        let mut request = self.request(authorization);
         attempt.propagate(request.headers_mut());
         let done = self.carry_out(&atoti.http.client(), request, end_by).await;
         match &done {
@@ -151,9 +165,37 @@ impl Exchange<'_> {
         Some(atoti.lanes.enter(lane).await)
     }
 
-    async fn carry_out(&self, http: &Client, request: Request, end_by: Instant) -> Result<Success, Failed> {
-        let response = self.head(http, request, end_by).await?;
-        self.read(&self.asked.url, response, end_by).await
+    fn request(&self, authorization: Option<HeaderValue>) -> Request<Content> {
+        let content = self.content.zip(self.gate).map(|(content, gate)| gate.guard(content));
+        let mut request = Request::new(content.unwrap_or_default());
+        *request.method_mut() = self.asked.method.clone();
+        *request.uri_mut() = Uri::from(self.asked.path.clone());
+        let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
+        headers.insert(header::HOST, self.asked.host().clone());
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        // `text/plain` alone breaks the rendering of errors in Spring.
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
+        if self.content.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        headers.extend(authorization.map(|authorization| (header::AUTHORIZATION, authorization)));
+        for (name, value) in self.headers {
+            if name != header::AUTHORIZATION {
+                headers.append(name, value.clone());
+            }
+        }
+        *request.headers_mut() = headers;
+        request
+    }
+
+    async fn carry_out(
+        &self,
+        client: &Client,
+        request: Request<Content>,
+        end_by: Instant,
+    ) -> Result<Success, Failed> {
+        let (link, response) = self.head(client, request, end_by).await?;
+        self.read(client, link, response, end_by).await
     }
 
     /// What became of the operation as a whole.
@@ -187,98 +229,115 @@ impl Exchange<'_> {
         self.once && self.was_sent(failed) && !matches!(failed.fact, Fact::Refused(_))
     }
 
-    async fn head(&self, http: &Client, request: Request, end_by: Instant) -> Result<Response, Failed> {
-        let mut exchange = pin!(http.execute(request));
+    async fn head(
+        &self,
+        client: &Client,
+        request: Request<Content>,
+        end_by: Instant,
+    ) -> Result<(Link, Response<Incoming>), Failed> {
+        let mut exchange = pin!(client.send(self.asked.origin(), request));
         let decide_at = self.bounds.begin_by.min(end_by);
-        let received = match timeout_at(decide_at, &mut exchange).await {
+        match timeout_at(decide_at, &mut exchange).await {
             Ok(received) => received,
             Err(_) => match self.gate {
                 // Still connecting. Now it must not be sent any more, and it will not be.
-                Some(gate) if gate.close() => {
-                    return Err(if end_by < self.bounds.begin_by {
-                        Failed::new(Fact::ConnectFailed, "attempt timed out while connecting")
-                    } else {
-                        Failed::new(Fact::DeadlineBeforeSend, "deadline over while connecting")
-                    });
-                }
+                Some(gate) if gate.close() => Err(if end_by < self.bounds.begin_by {
+                    Failed::new(Fact::ConnectFailed, "attempt timed out while connecting")
+                } else {
+                    Failed::new(Fact::DeadlineBeforeSend, "deadline over while connecting")
+                }),
                 // It has been sent: carried to its end, however long its caller waits.
-                Some(_) => match timeout_at(end_by, exchange).await {
-                    Ok(received) => received,
-                    Err(_) => return Err(Failed::new(Fact::TimedOut, "no answer in time")),
-                },
-                None => return Err(Failed::new(Fact::TimedOut, "no answer in time")),
+                Some(_) => timeout_at(end_by, exchange).await.unwrap_or(NO_ANSWER),
+                None => NO_ANSWER,
             },
-        };
-        received.map_err(|error| {
-            let (fact, cause) = classify(error);
-            Failed { fact, http_status: None, shape: Shape::Empty, cause }
-        })
+        }
     }
 
-    async fn read(&self, url: &Url, mut response: Response, end_by: Instant) -> Result<Success, Failed> {
+    async fn read(
+        &self,
+        client: &Client,
+        mut link: Link,
+        response: Response<Incoming>,
+        end_by: Instant,
+    ) -> Result<Success, Failed> {
         let body_by = match self.expected {
             Expected::Nothing => end_by.min(Instant::now() + WRITE_BODY_PATIENCE),
             Expected::Json => end_by,
         };
-        let (body, end) = read_body(&mut response, self.body_cap, body_by).await;
-        let (status, head) = (response.status(), response.headers().clone());
-        let head = &head;
-        if end == BodyEnd::Capped {
-            throw_away(response).await;
+        let (head, mut rest) = response.into_parts();
+        let (body, end) = read_body(&mut link, &mut rest, self.body_cap, body_by).await;
+        let reusable = match end {
+            BodyEnd::Complete => true,
+            BodyEnd::Capped => throw_away(&mut link, &mut rest).await,
+            BodyEnd::Cut | BodyEnd::TimedOut => false,
+        };
+        if reusable {
+            client.give_back(self.asked.origin(), link);
         }
-        let verdict = answer::verdict(status, head, &body.beginning(), end, self.expected, Timestamp::now());
+        let (status, head) = (head.status, &head.headers);
+        let verdict = answer::verdict(status, head, &body.beginning(), end, self.expected, Timestamp::now);
         verdict.map_err(|fact| {
             let beginning = body.beginning();
             Failed {
                 fact,
                 http_status: Some(status.as_u16()),
                 shape: Shape::of(head, &beginning),
-                cause: Cause::detailed(class_of(fact, url, head), excerpt(&beginning)),
+                cause: Cause::detailed(class_of(fact, self.asked, head), excerpt(&beginning)),
             }
         })?;
         Ok(Success { http_status: status.as_u16(), body })
     }
 }
 
+const NO_ANSWER: Result<(Link, Response<Incoming>), Failed> =
+    Err(Failed::new(Fact::TimedOut, "no answer in time"));
+
 /// What is left of a body above the cap is read and thrown away, so that the connection can be used again, up to this
 /// size and time; beyond it a new connection costs less.
 const MOST_THROWN_AWAY: usize = 1024 * 1024;
 const THROWING_AWAY: Duration = Duration::from_millis(250);
 
-async fn throw_away(mut response: Response) {
+/// Tells whether the end came.
+async fn throw_away(link: &mut Link, rest: &mut Incoming) -> bool {
     let mut left = MOST_THROWN_AWAY;
     let rest = async {
-        while let Ok(Some(chunk)) = response.chunk().await
-            && left > chunk.len()
-        {
-            left -= chunk.len();
+        loop {
+            match link.piece(rest).await {
+                None => return true,
+                Some(Ok(piece)) if piece.len() < left => left -= piece.len(),
+                Some(_) => return false,
+            }
         }
     };
-    let _ = timeout(THROWING_AWAY, rest).await;
+    timeout(THROWING_AWAY, rest).await.unwrap_or(false)
 }
 
 /// Reads to the end or to the cap. To the end, so that the connection can be used again.
-async fn read_body(response: &mut Response, cap: usize, by: Instant) -> (Body, BodyEnd) {
+async fn read_body(link: &mut Link, rest: &mut Incoming, cap: usize, by: Instant) -> (Body, BodyEnd) {
     let mut body = Body::default();
-    let end = loop {
-        match timeout_at(by, response.chunk()).await {
-            Ok(Ok(Some(chunk))) if body.len() + chunk.len() > cap => {
-                body.push(chunk.slice(..cap - body.len()));
-                break BodyEnd::Capped;
+    let mut to_the_end = async || {
+        loop {
+            match link.piece(rest).await {
+                Some(Ok(piece)) if body.len() + piece.len() > cap => {
+                    body.push(piece.slice(..cap - body.len()));
+                    return BodyEnd::Capped;
+                }
+                Some(Ok(piece)) => body.push(piece),
+                None => return BodyEnd::Complete,
+                Some(Err(_)) => return BodyEnd::Cut,
             }
-            Ok(Ok(Some(chunk))) => body.push(chunk),
-            Ok(Ok(None)) => break BodyEnd::Complete,
-            Ok(Err(_)) => break BodyEnd::Cut,
-            Err(_) => break BodyEnd::TimedOut,
         }
     };
+    let end = timeout_at(by, to_the_end()).await.unwrap_or(BodyEnd::TimedOut);
     (body, end)
 }
 
-fn class_of(fact: Fact, url: &Url, head: &HeaderMap) -> &'static str {
+fn class_of(fact: Fact, asked: &Asked, head: &HeaderMap) -> &'static str {
     match fact {
         Fact::Refused(refusal) if refusal.to_login => "redirect to a login page",
-        Fact::Refused(refusal) if (300..400).contains(&refusal.status) => answer::redirect_class(url, head),
+        Fact::Refused(refusal) if (300..400).contains(&refusal.status) => {
+            asked.url().map_or("redirect", |url| answer::redirect_class(&url, head))
+        }
         Fact::Refused(_) => "Atoti refused",
         Fact::Html => "a page instead of an answer: is the base URL right?",
         Fact::BodyTruncated => "connection broke inside the body",

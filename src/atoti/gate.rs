@@ -44,8 +44,8 @@ impl Gate {
     }
 
     /// A request body that is handed out only through this gate.
-    pub(super) fn guard(&self, body: &'static [u8]) -> reqwest::Body {
-        reqwest::Body::wrap(Guarded { gate: self.clone(), body: Some(Bytes::from_static(body)) })
+    pub(super) fn guard(&self, body: &'static [u8]) -> Content {
+        Content(Some((self.clone(), Bytes::from_static(body))))
     }
 
     /// The first to come decides; true when the gate now stands as asked.
@@ -60,14 +60,13 @@ impl Gate {
 /// The gate was closed before the request could be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the caller's deadline was over before the request was sent")]
-struct GateClosed;
+pub(super) struct GateClosed;
 
-struct Guarded {
-    gate: Gate,
-    body: Option<Bytes>,
-}
+/// The body of a request: none, or one behind a gate.
+#[derive(Debug, Default)]
+pub(super) struct Content(Option<(Gate, Bytes)>);
 
-impl Body for Guarded {
+impl Body for Content {
     type Data = Bytes;
     type Error = GateClosed;
 
@@ -76,18 +75,21 @@ impl Body for Guarded {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GateClosed>>> {
         // An error here makes hyper give the connection up with the head still in its buffer.
-        if !self.gate.move_to(SENT) {
-            return Poll::Ready(Some(Err(GateClosed)));
-        }
-        Poll::Ready(self.body.take().map(|body| Ok(Frame::data(body))))
+        Poll::Ready(
+            self.0.take().map(
+                |(gate, body)| {
+                    if gate.move_to(SENT) { Ok(Frame::data(body)) } else { Err(GateClosed) }
+                },
+            ),
+        )
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_none()
+        self.0.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |(_, body)| body.len() as u64))
     }
 }
 
@@ -107,8 +109,8 @@ mod tests {
             let (mut client, connection) = handshake.expect("HTTP/1.1 begins without a word");
             tokio::spawn(connection);
             let gate = Gate::default();
-            let body = Guarded { gate: gate.clone(), body: Some(Bytes::from_static(b"{}")) };
-            let request = http::Request::patch("/").header("host", "atoti").body(body).expect("a request");
+            let request = http::Request::patch("/").header("host", "atoti").body(gate.guard(b"{}"));
+            let request = request.expect("a request");
             assert!(!closed || gate.close());
             tokio::spawn(async move { client.send_request(request).await });
             let left = far.read(&mut [0; 4096]).await.expect("bytes, or the end");

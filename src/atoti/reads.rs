@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::Instant;
 
@@ -23,9 +23,10 @@ impl Atoti {
     pub async fn get_query(&self, call: &Call, id: &QueryId) -> Result<Query, Error> {
         // It has no body to hold back.
         call.gate.open();
-        let asked = self.base.query(Method::GET, id);
-        let exchange = self.bounded(&asked, call.read_by, QUERY_BODY_CAP.min(self.max_body), Some(call));
-        self.get(&exchange, &call.headers).await
+        let asked = self.base.get_query(id);
+        let exchange =
+            self.bounded(&asked, call.read_by, QUERY_BODY_CAP.min(self.max_body), &call.headers, Some(call));
+        self.get(&exchange).await
     }
 
     /// Reads a part of the history: `GET /queries`.
@@ -35,9 +36,9 @@ impl Atoti {
     /// Whatever kept it from being read.
     pub async fn list_queries(&self, call: &Call, filter: &Filter, part: Part) -> Result<Listing, Error> {
         call.gate.open();
-        let asked = self.base.queries(Method::GET, &filter.with(part));
-        let exchange = self.bounded(&asked, call.read_by, self.max_body, Some(call));
-        self.get(&exchange, &call.headers).await
+        let asked = self.base.get_queries(&filter.with(part));
+        let exchange = self.bounded(&asked, call.read_by, self.max_body, &call.headers, Some(call));
+        self.get(&exchange).await
     }
 
     /// Has Atoti execute a query again and explain how: `GET /query/{id}/query-plan`. Yields a JSON array as it came.
@@ -50,12 +51,11 @@ impl Atoti {
         // Java reads fractions of a second, and counts in nanoseconds.
         let parameters = format!("timeout=PT{}.{:09}S", timeout.as_secs(), timeout.subsec_nanos());
         let asked = self.base.query_plan(id, &parameters);
-        let mut exchange = self.bounded(&asked, call.read_by, self.max_body, Some(call));
+        let mut exchange = self.bounded(&asked, call.read_by, self.max_body, &call.headers, Some(call));
         // The caller has said how long a query may take to execute, and that is no attempt like any other.
         exchange.once = true;
         exchange.bounds.per_attempt = call.read_by.saturating_duration_since(Instant::now());
-        let request = || Self::request(&asked, call.headers.clone());
-        let (attempts, Success { http_status, body }) = self.run(&exchange, request).await?;
+        let (attempts, Success { http_status, body }) = self.run(&exchange).await?;
         let malformed =
             |why: &dyn std::fmt::Display| self.ended(Error::malformed(attempts, http_status, why));
         let text = body.text().map_err(|why| malformed(&why))?;
@@ -77,19 +77,14 @@ impl Atoti {
         call: Option<&Call>,
         by: Instant,
     ) -> Result<(), Error> {
-        let asked = self.base.queries(Method::GET, &Filter::default().with(Part { size: 1, page: 0 }));
+        let asked = self.base.get_queries(&Filter::default().with(Part { size: 1, page: 0 }));
         // One request now and then, which must not wait behind those that it tells about.
-        let exchange = Exchange { lane: None, ..self.bounded(&asked, by, self.max_body, call) };
-        self.get::<Listing>(&exchange, headers).await.map(drop)
+        let exchange = Exchange { lane: None, ..self.bounded(&asked, by, self.max_body, headers, call) };
+        self.get::<Listing>(&exchange).await.map(drop)
     }
 
-    async fn get<T: DeserializeOwned>(
-        &self,
-        exchange: &Exchange<'_>,
-        headers: &HeaderMap,
-    ) -> Result<T, Error> {
-        let request = || Self::request(exchange.asked, headers.clone());
-        let (attempts, Success { http_status, body }) = self.run(exchange, request).await?;
+    async fn get<T: DeserializeOwned>(&self, exchange: &Exchange<'_>) -> Result<T, Error> {
+        let (attempts, Success { http_status, body }) = self.run(exchange).await?;
         body.json().map_err(|why| self.ended(Error::malformed(attempts, http_status, &why)))
     }
 }

@@ -1,7 +1,6 @@
 //! How an operation is carried out: with whose credentials, and repeated when.
 
 use http::{HeaderMap, HeaderValue, header};
-use reqwest::Request;
 use tokio::time::Instant;
 use tower::retry::budget::Budget as _;
 
@@ -17,15 +16,11 @@ const TOKEN_BODY_CAP: usize = 64 * 1024;
 
 impl Atoti {
     /// Makes an attempt, and one more where that is allowed; yields the number of attempts and the answer.
-    pub(super) async fn run(
-        &self,
-        exchange: &Exchange<'_>,
-        request: impl Fn() -> Request,
-    ) -> Result<(u32, Success), Error> {
+    pub(super) async fn run(&self, exchange: &Exchange<'_>) -> Result<(u32, Success), Error> {
         self.budget.deposit();
         let by = exchange.bounds.begin_by;
         let own = self.own_authorization(by, None).await.map_err(|failed| self.not_begun(failed))?;
-        let first = match self.attempt(exchange, request(), own.clone(), 0).await {
+        let first = match self.attempt(exchange, own.clone(), 0).await {
             Ok(success) => return Ok((1, success)),
             Err(failed) => failed,
         };
@@ -40,7 +35,7 @@ impl Atoti {
             cause = %first.cause,
             "attempt failed; repeating once"
         );
-        match self.attempt(exchange, request(), own, 1).await {
+        match self.attempt(exchange, own, 1).await {
             Ok(success) => Ok((2, success)),
             Err(second) => Err(self.ended(exchange.error(second, 2, answer_lost))),
         }
@@ -82,15 +77,12 @@ impl Atoti {
     async fn attempt(
         &self,
         exchange: &Exchange<'_>,
-        mut request: Request,
         own: Option<HeaderValue>,
         before: u32,
     ) -> Result<Success, Failed> {
-        if self.credentials.are_own() {
-            request.headers_mut().remove(header::AUTHORIZATION);
-        }
-        request.headers_mut().extend(own.map(|own| (header::AUTHORIZATION, own)));
-        exchange.attempt(self, request, before).await
+        let theirs = || exchange.headers.get(header::AUTHORIZATION).cloned();
+        let authorization = if self.credentials.are_own() { own } else { theirs() };
+        exchange.attempt(self, authorization, before).await
     }
 
     /// The bridge's own `authorization`, if it has one; `refused` is one that Atoti wants no more.
@@ -116,12 +108,10 @@ impl Atoti {
 
     /// `GET /activeviam/jwt/rest/v3/token`.
     async fn ask_for_token(&self, login: HeaderValue, by: Instant) -> Result<Token, Failed> {
-        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, login)]);
-        let asked = self.base.token();
-        let request = Self::request(&asked, headers);
+        let (asked, headers) = (self.base.token(), HeaderMap::new());
         // No call can do without it.
-        let exchange = self.bounded(&asked, by, TOKEN_BODY_CAP, None);
-        let answer = exchange.attempt(self, request, 0).await;
+        let exchange = self.bounded(&asked, by, TOKEN_BODY_CAP, &headers, None);
+        let answer = exchange.attempt(self, Some(login), 0).await;
         match answer {
             Ok(Success { body, .. }) => Token::from_json(&body.beginning())
                 .ok_or(Failed::new(Fact::NoToken, "the token endpoint's answer is no token")),

@@ -1,7 +1,5 @@
 //! What changes something at Atoti: cancelling and deleting.
 
-use http::{HeaderValue, Method, header};
-use reqwest::Request;
 use tokio::time::Instant;
 
 use super::{
@@ -36,7 +34,7 @@ impl Atoti {
         id: &QueryId,
         at: Option<&Node>,
     ) -> Result<Accepted, Error> {
-        self.cancel(call, &self.base_of(at).query(Method::PATCH, id), at).await
+        self.cancel(call, &self.base_of(at).cancel_query(id), at).await
     }
 
     /// Asks Atoti, or one node of it, to cancel everything that runs there: `PATCH /queries?status=RUNNING`.
@@ -47,7 +45,7 @@ impl Atoti {
     ///
     /// Whatever kept Atoti from accepting; a 500 may mean that some queries were cancelled and others could not be.
     pub async fn cancel_all(&self, call: &Call, at: Option<&Node>) -> Result<Accepted, Error> {
-        self.cancel(call, &self.base_of(at).queries(Method::PATCH, "status=RUNNING"), at).await
+        self.cancel(call, &self.base_of(at).cancel_queries("status=RUNNING"), at).await
     }
 
     /// Deletes a query that has ended: `DELETE /query/{id}`.
@@ -56,7 +54,7 @@ impl Atoti {
     ///
     /// Whatever kept Atoti from it; a 400 when the query still runs.
     pub async fn delete_query(&self, call: &Call, id: &QueryId) -> Result<Accepted, Error> {
-        self.delete(call, &self.base.query(Method::DELETE, id)).await
+        self.delete(call, &self.base.delete_query(id)).await
     }
 
     /// Deletes what has ended and is wanted: `DELETE /queries`. A filter that wants everything deletes everything.
@@ -65,7 +63,7 @@ impl Atoti {
     ///
     /// Whatever kept Atoti from it.
     pub async fn delete_queries(&self, call: &Call, filter: &Filter) -> Result<Accepted, Error> {
-        self.delete(call, &self.base.queries(Method::DELETE, &filter.parameters())).await
+        self.delete(call, &self.base.delete_queries(&filter.parameters())).await
     }
 
     fn base_of<'a>(&'a self, at: Option<&'a Node>) -> &'a Base {
@@ -76,6 +74,8 @@ impl Atoti {
         let exchange = Exchange {
             asked,
             call: Some(call),
+            headers: &call.headers,
+            content: Some(CANCEL_BODY),
             expected: Expected::Nothing,
             bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
             body_cap: BODY_CAP,
@@ -83,13 +83,7 @@ impl Atoti {
             once: false,
             lane: Some(call.lane),
         };
-        let request = || {
-            let mut request = Self::request(asked, call.headers.clone());
-            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            *request.body_mut() = Some(call.gate.guard(CANCEL_BODY));
-            request
-        };
-        self.write(&exchange, request)
+        self.write(&exchange)
             .await
             .map_err(|error| Error { node: at.map(|node| node.name.as_str().into()), ..error })
     }
@@ -99,13 +93,13 @@ impl Atoti {
         if Instant::now() < call.read_by {
             call.gate.open();
         }
-        let bounded = self.bounded(asked, call.read_by, BODY_CAP, Some(call));
+        let bounded = self.bounded(asked, call.read_by, BODY_CAP, &call.headers, Some(call));
         let exchange = Exchange { expected: Expected::Nothing, ..bounded };
-        self.write(&exchange, || Self::request(asked, call.headers.clone())).await
+        self.write(&exchange).await
     }
 
-    async fn write(&self, exchange: &Exchange<'_>, request: impl Fn() -> Request) -> Result<Accepted, Error> {
-        let (attempts, _) = self.run(exchange, request).await?;
+    async fn write(&self, exchange: &Exchange<'_>) -> Result<Accepted, Error> {
+        let (attempts, _) = self.run(exchange).await?;
         Ok(Accepted { attempts })
     }
 }

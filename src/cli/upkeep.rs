@@ -40,6 +40,7 @@ impl Upkeep {
         loop {
             ticks.tick().await;
             self.refresh();
+            self.atoti.close_idle();
         }
     }
 

@@ -16,19 +16,18 @@ use super::{SERVICE, access};
 use crate::{
     service::{Caller, Peer},
     status::{Reason, code_name, is_fault},
-    telemetry::{CallEnd, CallSpan, Counted, Telemetry, TraceContext},
+    telemetry::{CallEnd, CallSpan, Counted, Method, Telemetry, TraceContext},
 };
 
 /// A method, in words that are fit for labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Rpc {
-    /// `package.Service/Method`, or OpenTelemetry's word for all that there are not.
-    name: &'static str,
+    method: Method,
     kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Of the service itself.
     Ours,
     /// Health and reflection, which platforms and tools call: they would drown the others in spans and lines.
@@ -38,12 +37,24 @@ enum Kind {
 }
 
 impl Rpc {
-    pub(super) const UNKNOWN: Self = Self { name: "_OTHER", kind: Kind::Unknown };
-
     /// Leaks the name: there are few, once for each server, and every call needs it.
     pub(super) fn new(name: String) -> Self {
         let ours = name.strip_prefix(SERVICE).is_some_and(|rest| rest.starts_with('/'));
-        Self { name: name.leak(), kind: if ours { Kind::Ours } else { Kind::Probe } }
+        Self { method: Method::new(name.leak()), kind: if ours { Kind::Ours } else { Kind::Probe } }
+    }
+
+    /// All that there are not, by OpenTelemetry's word for them.
+    pub(super) fn unknown() -> Self {
+        Self { method: Method::new("_OTHER"), kind: Kind::Unknown }
+    }
+
+    /// `package.Service/Method`.
+    pub(super) const fn name(&self) -> &'static str {
+        self.method.name()
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
     }
 }
 
@@ -57,9 +68,9 @@ pub(super) struct Observer {
 
 impl Observer {
     /// Begins a call's span.
-    pub(super) fn span(&self, rpc: Rpc, parent: Option<&TraceContext>, peer: &Peer) -> CallSpan {
+    pub(super) fn span(&self, rpc: &Rpc, parent: Option<&TraceContext>, peer: &Peer) -> CallSpan {
         match rpc.kind {
-            Kind::Ours | Kind::Unknown => self.telemetry.traces.call(rpc.name, parent, peer.address),
+            Kind::Ours | Kind::Unknown => self.telemetry.traces.call(rpc.name(), parent, peer.address),
             Kind::Probe => CallSpan::none(),
         }
     }
@@ -68,7 +79,7 @@ impl Observer {
 /// A call in progress. Dropped before its outcome is known, it is one whose caller has gone.
 pub(super) struct Observed {
     observer: Observer,
-    rpc: Rpc,
+    rpc: Arc<Rpc>,
     caller: Arc<Caller>,
     span: CallSpan,
     code: Code,
@@ -76,10 +87,10 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn new(observer: &Observer, rpc: Rpc, caller: &Arc<Caller>, span: CallSpan) -> Self {
+    pub(super) fn new(observer: &Observer, rpc: &Arc<Rpc>, caller: &Arc<Caller>, span: CallSpan) -> Self {
         Self {
             observer: observer.clone(),
-            rpc,
+            rpc: Arc::clone(rpc),
             caller: Arc::clone(caller),
             span,
             code: Code::Cancelled,
@@ -107,9 +118,9 @@ impl Drop for Observed {
         let (code, took) = (*code, caller.arrived.elapsed());
         let calls = &observer.telemetry.metrics.calls;
         let failed = caller.failure().filter(|_| code != Code::Ok);
-        calls.ended(rpc.name, code_name(code), took, caller.trace.as_ref());
+        calls.ended(&rpc.method, code_name(code), took, caller.trace.as_ref());
         if let Some(failed) = failed {
-            calls.failed(rpc.name, failed.reason.as_str());
+            calls.failed(rpc.name(), failed.reason.as_str());
             match failed.reason {
                 Reason::Overloaded => calls.shed(),
                 // Wherever it was met: in the call itself, or in the task that carries its cancel.
@@ -134,7 +145,7 @@ impl Drop for Observed {
             Kind::Probe => false,
         };
         if wanted {
-            access::write(rpc.name, code, took, caller, failed);
+            access::write(rpc.name(), code, took, caller, failed);
         }
     }
 }

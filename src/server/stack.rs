@@ -4,7 +4,6 @@
 //! the audit record with its id, and a caller that sends slowly must not hold a place meanwhile.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
@@ -13,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::Either};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
@@ -22,7 +21,7 @@ use tower::{Service, ServiceExt as _};
 
 use super::{
     headers_only::HeadersOnly,
-    observe::{Observed, Observer, Rpc},
+    observe::{Kind, Observed, Observer, Rpc},
 };
 use crate::{
     proto,
@@ -36,17 +35,29 @@ use crate::{
 pub(super) struct Stack(Arc<Shared>);
 
 struct Shared {
+    /// The service itself, which is not looked for among the routes.
+    ours: Option<super::Service>,
+    /// What else there is, and the answer to what there is not.
     routes: Routes,
-    /// The methods there are, by their path: labels and names of nothing else.
-    methods: HashMap<String, Rpc>,
+    /// The methods there are: labels and names of nothing else. Few enough to be compared with one by one.
+    methods: Vec<Arc<Rpc>>,
+    unknown: Arc<Rpc>,
     max_deadline: Duration,
     observer: Observer,
 }
 
 impl Stack {
-    pub(super) fn new(routes: Routes, max_deadline: Duration, observer: Observer) -> Self {
-        let methods = proto::methods().map(|method| (format!("/{method}"), Rpc::new(method))).collect();
-        Self(Arc::new(Shared { routes: routes.prepare(), methods, max_deadline, observer }))
+    pub(super) fn new(
+        ours: Option<super::Service>,
+        routes: Routes,
+        max_deadline: Duration,
+        observer: Observer,
+    ) -> Self {
+        let mut methods: Vec<_> = proto::methods().map(|method| Arc::new(Rpc::new(method))).collect();
+        // The service's own first.
+        methods.sort_by_key(|rpc| rpc.kind() != Kind::Ours);
+        let unknown = Arc::new(Rpc::unknown());
+        Self(Arc::new(Shared { ours, routes: routes.prepare(), methods, unknown, max_deadline, observer }))
     }
 }
 
@@ -67,7 +78,7 @@ impl Service<(Arc<Peer>, Request<Incoming>)> for Stack {
 
 impl Shared {
     async fn walk(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
-        let rpc = self.methods.get(request.uri().path()).copied().unwrap_or(Rpc::UNKNOWN);
+        let rpc = self.rpc(request.uri().path());
         // First of all: the deadline counts from arrival, and what the headers say is read before trailers can
         // overwrite it.
         let theirs = TraceContext::read(request.headers());
@@ -79,20 +90,29 @@ impl Shared {
         let response = match refusal(&request) {
             // What no gRPC client sends, a browser for example, gets an answer of HTTP.
             Some(response) => response,
-            None => self.serve(&caller, request, rpc != Rpc::UNKNOWN).await,
+            None => self.serve(&caller, request, rpc.kind()).await,
         };
         observed.response(response)
     }
 
-    async fn serve(&self, caller: &Arc<Caller>, request: Request<Incoming>, known: bool) -> Response<Body> {
-        let mut request = request.map(|body| Body::new(HeadersOnly(body)));
+    fn rpc(&self, path: &str) -> &Arc<Rpc> {
+        let name = path.strip_prefix('/').unwrap_or_default();
+        self.methods.iter().find(|rpc| rpc.name() == name).unwrap_or(&self.unknown)
+    }
+
+    async fn serve(&self, caller: &Arc<Caller>, request: Request<Incoming>, kind: Kind) -> Response<Body> {
+        let mut request = request.map(HeadersOnly);
         request.extensions_mut().insert(Arc::clone(caller));
+        let answer = match &self.ours {
+            Some(ours) if kind == Kind::Ours => Either::Left(ours.clone().call(request)),
+            _ => Either::Right(self.routes.clone().oneshot(request.map(Body::new))),
+        };
         // Without it a panic resets the stream, and the caller takes that for a cancelled call.
-        let work = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
+        let work = AssertUnwindSafe(answer).catch_unwind();
         // Around the reading of the request too: a caller that never ends its request has a deadline all the same.
         let failure = match timeout_at(caller.answer_by, work).await {
             Ok(Ok(Ok(mut response))) => {
-                explain(&mut response, caller, known);
+                explain(&mut response, caller, kind != Kind::Unknown);
                 return response;
             }
             // The panic hook has logged it.

@@ -1,12 +1,11 @@
-//! An attempt to cancel or delete: carried to its end in a task of its own, and recorded there, because only the task
-//! knows the truth whoever still listens.
+//! An attempt to cancel or delete: carried to its end, and recorded there, whoever still listens.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bridge, Caller, check::MAX_REASON_CHARS};
+use super::{Bridge, Caller, carry::Carried, check::MAX_REASON_CHARS};
 use crate::{
     atoti::MAX_QUERY_ID_LENGTH,
     audit::{self, Bulk, NotWritten, Record, Trail},
@@ -47,19 +46,17 @@ impl Attempt {
         T: Send + 'static,
     {
         let (gone, trail) = (CancellationToken::new(), bridge.trail.clone());
-        // Dropped at the caller's deadline, or when it hangs up; the task goes on.
-        let _told = gone.clone().drop_guard();
-        let caller = Arc::clone(caller);
-        let task = bridge.tasks.spawn(async move {
-            let done = AssertUnwindSafe(work(gone.clone())).catch_unwind().await;
+        let (caller, told) = (Arc::clone(caller), gone.clone());
+        let carried = async move {
+            let done = AssertUnwindSafe(work(told.clone())).catch_unwind().await;
             let result = done.unwrap_or(Err(Failure::Bug));
-            let told = result.as_ref().map(|(_, success)| *success);
-            let recorded = self.record(&trail, &caller, told, None, !gone.is_cancelled()).await;
+            let success = result.as_ref().map(|(_, success)| *success);
+            let recorded = self.record(&trail, &caller, success, None, !told.is_cancelled()).await;
             drop(guard);
             let (done, _) = result?;
             recorded.map(|()| done)
-        });
-        task.await.unwrap_or(Err(Failure::Bug))
+        };
+        Carried::new(carried, &bridge.tasks, gone).await
     }
 
     /// Writes the record.

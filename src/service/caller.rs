@@ -63,7 +63,7 @@ pub struct Caller {
     pub violations: Vec<Violation>,
     /// Whether any byte of the call's request to Atoti has left.
     pub gate: Gate,
-    forwarded: HeaderMap,
+    forwarded: Arc<HeaderMap>,
     max_deadline: Duration,
     query_id: OnceLock<QueryId>,
     failed: OnceLock<Failed>,
@@ -115,7 +115,7 @@ impl Caller {
             end_by: timeout.flatten().and_then(|own| arrived.checked_add(own.saturating_sub(ANSWER_MARGIN))),
             violations,
             gate: Gate::default(),
-            forwarded,
+            forwarded: Arc::new(forwarded),
             max_deadline,
             query_id: OnceLock::new(),
             failed: OnceLock::new(),
@@ -148,7 +148,7 @@ impl Caller {
     #[must_use]
     pub fn call(&self, lane: Lane) -> Call {
         Call {
-            headers: self.forwarded.clone(),
+            headers: Arc::clone(&self.forwarded),
             begin_by: self.answer_by,
             read_by: self.answer_by.checked_sub(READ_MARGIN).unwrap_or(self.answer_by),
             carry_until: self.arrived + self.max_deadline,
@@ -175,7 +175,7 @@ impl Caller {
 
     fn until(&self, begin_by: Instant, longest: Instant, lane: Lane) -> Call {
         Call {
-            headers: self.forwarded.clone(),
+            headers: Arc::clone(&self.forwarded),
             begin_by,
             read_by: begin_by.checked_sub(READ_MARGIN).unwrap_or(begin_by),
             carry_until: longest,
@@ -201,7 +201,7 @@ impl Caller {
     /// A success, with the request id in its headers; failures carry it in their details.
     #[must_use]
     pub fn response<T>(&self, message: T) -> tonic::Response<T> {
-        let mut headers = HeaderMap::with_capacity(1);
+        let mut headers = HeaderMap::with_capacity(4);
         headers.extend(self.forwarded.get(REQUEST_ID).map(|id| (REQUEST_ID, id.clone())));
         tonic::Response::from_parts(MetadataMap::from_headers(headers), message, http::Extensions::new())
     }

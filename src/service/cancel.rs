@@ -1,7 +1,6 @@
 //! CancelQuery and CancelAllQueries: one query, or everything.
 //!
-//! All from PATCH on runs in a task of its own, see `attempt`: a cancel that has been sent is carried to its end even
-//! when its caller hangs up.
+//! A cancel that has been sent is carried to its end even when its caller hangs up, see `carry`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! One request to Atoti as it is seen from outside: a measurement and a span, whatever becomes of it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::HeaderMap;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -8,19 +8,25 @@ use tokio::time::Instant;
 
 use super::{
     Counted, Telemetry, TraceContext,
-    metrics::Request,
+    metrics::{Request, Usual},
     traces::{RequestSpan, TraceParent},
 };
 
 /// What a request asks of whom, in bounded words: fit for labels.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Target {
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The path below the API's, with `{id}` for the id.
-    pub template: &'static str,
-    /// Who is asked.
-    pub destination: Destination,
+    pub(super) method: &'static str,
+    pub(super) template: &'static str,
+    pub(super) destination: Destination,
+    usual: Usual<Request>,
+}
+
+impl Target {
+    /// The HTTP method, the path below the API's with `{id}` for the id, and who is asked.
+    #[must_use]
+    pub fn new(method: &'static str, template: &'static str, destination: Destination) -> Self {
+        Self { method, template, destination, usual: Usual::default() }
+    }
 }
 
 /// A server, as OpenTelemetry names one.
@@ -77,7 +83,7 @@ impl<'a> Attempt<'a> {
     pub fn start(
         telemetry: &'a Telemetry,
         target: &'a Target,
-        url: &str,
+        url: &dyn fmt::Display,
         parent: Option<&TraceContext>,
         before: u32,
     ) -> Self {
@@ -108,7 +114,7 @@ impl<'a> Attempt<'a> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let Target { method, template, destination } = self.target;
+        let Target { method, template, destination, usual } = self.target;
         let request = Request {
             http_request_method: method,
             url_template: template,
@@ -117,7 +123,7 @@ impl Drop for Attempt<'_> {
             error_type: self.error,
         };
         let trace = self.span.context();
-        self.telemetry.metrics.upstream.ended(&request, self.started.elapsed(), trace.as_ref());
+        self.telemetry.metrics.upstream.ended(usual, request, self.started.elapsed(), trace.as_ref());
         self.span.end(self.http_status, self.error);
     }
 }

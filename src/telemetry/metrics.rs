@@ -6,6 +6,7 @@ mod audit;
 mod calls;
 mod classic;
 mod connections;
+mod durations;
 mod files;
 mod process;
 mod upstream;
@@ -13,26 +14,21 @@ mod upstream;
 use std::{fmt, ops::Deref, sync::Arc};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, LabelSetEncoder, text},
-    metrics::{
-        exemplar::HistogramWithExemplars,
-        family::{Family, MetricConstructor},
-        gauge::Gauge,
-        info::Info,
-    },
+    encoding::text,
+    metrics::{gauge::Gauge, info::Info},
     registry::Registry,
 };
 
 use self::classic::classic;
-pub(super) use self::upstream::Request;
 pub use self::{
-    audit::Audit, calls::Calls, connections::Connections, files::Files, process::Process, upstream::Upstream,
+    audit::Audit,
+    calls::{Calls, Method},
+    connections::Connections,
+    files::Files,
+    process::Process,
+    upstream::Upstream,
 };
-use super::TraceContext;
-
-/// From half a millisecond, a good answer of a near Atoti, to the longest deadline by default.
-const SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
+pub(super) use self::{durations::Usual, upstream::Request};
 
 /// The metrics of one process; clones are the same.
 #[derive(Clone, Debug)]
@@ -126,31 +122,4 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Durations, each bucket with the trace of one of them.
-type Durations<L> = Family<L, HistogramWithExemplars<Exemplar>, Buckets>;
-
-#[derive(Clone)]
-struct Buckets;
-
-impl MetricConstructor<HistogramWithExemplars<Exemplar>> for Buckets {
-    fn new_metric(&self) -> HistogramWithExemplars<Exemplar> {
-        HistogramWithExemplars::new(SECONDS.into_iter())
-    }
-}
-
-/// The trace that shows one measured thing at work. Spelt out only when somebody asks for the metrics.
-#[derive(Clone, Debug)]
-struct Exemplar(TraceContext);
-
-impl EncodeLabelSet for Exemplar {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        [("trace_id", self.0.trace_id().to_string())].encode(encoder)
-    }
-}
-
-/// Only what somebody has recorded can be looked up.
-fn exemplar(trace: Option<&TraceContext>) -> Option<Exemplar> {
-    trace.filter(|trace| trace.is_sampled()).cloned().map(Exemplar)
 }

@@ -57,10 +57,10 @@ pub struct CallEnd<'a> {
 }
 
 /// Whose child a request's span is, and what only a span has room for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct TraceParent<'a> {
     pub(super) context: &'a TraceContext,
-    pub(super) url: &'a str,
+    pub(super) url: &'a dyn fmt::Display,
     /// Attempts before this one.
     pub(super) before: u32,
 }
@@ -102,7 +102,7 @@ impl Traces {
     /// Begins the span of a request to Atoti.
     pub(super) fn request(&self, target: &Target, parent: Option<TraceParent<'_>>) -> RequestSpan {
         let (Some(exporting), Some(parent)) = (&self.0, parent) else { return RequestSpan(None) };
-        let Target { method, template, destination } = target;
+        let Target { method, template, destination, .. } = target;
         let (mut name, mut attributes) = (Cow::Borrowed(*method), Vec::new());
         // Every sampler that there is decides as for the parent.
         if parent.context.is_sampled() {
@@ -111,7 +111,7 @@ impl Traces {
             attributes.extend([
                 KeyValue::new("http.request.method", *method),
                 KeyValue::new("url.template", *template),
-                KeyValue::new("url.full", parent.url.to_owned()),
+                KeyValue::new("url.full", parent.url.to_string()),
                 KeyValue::new("server.address", Value::from(Arc::clone(destination.address()))),
                 KeyValue::new("server.port", i64::from(destination.port())),
             ]);

@@ -21,7 +21,7 @@
 //! a pinned one is played several times.
 //!
 //! Why not a simulated network (turmoil): that has socket types of its own, which the HTTP client here cannot be
-//! given, as reqwest opens tokio's sockets itself. The bridge would have to be bent for its test, and what happens
+//! given, as the connector opens tokio's sockets itself. The bridge would have to be bent for its test, and what happens
 //! between hyper and a socket, where the promise is won or lost, would be replaced by something else.
 //!
 //! Deadlines around the moment of writing, which random schedules hardly meet, have a test of their own below; the

@@ -114,7 +114,9 @@ async fn an_address_in_use_is_named_with_its_mend() {
 #[test]
 fn a_machine_without_authorities_for_tls_is_told_what_is_missing() {
     let none = [("SSL_CERT_FILE", "/no/such"), ("SSL_CERT_DIR", "/no/such")];
-    let output = run(&["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"], &none);
+    let encrypted =
+        ["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--upstream-url=https://atoti"];
+    let output = run(&encrypted, &none);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("is there a bundle of authorities on this machine?"));
 }

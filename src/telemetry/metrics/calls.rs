@@ -8,7 +8,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Buckets, Counted, Durations, exemplar};
+use super::{
+    Counted,
+    durations::{Buckets, Durations, Usual},
+};
 use crate::telemetry::TraceContext;
 
 /// See the module.
@@ -22,6 +25,27 @@ pub struct Calls {
     shed: Counter,
     deadlines_missed: Family<Missed, Counter>,
     panics: Counter,
+}
+
+/// A method of gRPC, and how its calls usually end.
+#[derive(Debug)]
+pub struct Method {
+    name: &'static str,
+    usual: Usual<Call>,
+}
+
+impl Method {
+    /// A name that is fit for labels.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self { name, usual: Usual::default() }
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,15 +130,9 @@ impl Calls {
     }
 
     /// A call has its outcome.
-    pub fn ended(
-        &self,
-        rpc_method: &'static str,
-        code: &'static str,
-        took: Duration,
-        trace: Option<&TraceContext>,
-    ) {
-        let labels = Call { rpc_method, rpc_response_status_code: code };
-        self.durations.get_or_create(&labels).observe(took.as_secs_f64(), exemplar(trace), None);
+    pub fn ended(&self, method: &Method, code: &'static str, took: Duration, trace: Option<&TraceContext>) {
+        let labels = Call { rpc_method: method.name, rpc_response_status_code: code };
+        method.usual.observe(&self.durations, labels, code == "OK", took, trace);
     }
 
     /// A call has failed.

@@ -8,7 +8,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Buckets, Counted, Durations, exemplar};
+use super::{
+    Counted,
+    durations::{Buckets, Durations, Usual},
+};
 use crate::telemetry::{ErrorType, TraceContext, attempt::Destination};
 
 /// See the module.
@@ -119,11 +122,13 @@ impl Upstream {
     /// An attempt has ended.
     pub(in crate::telemetry) fn ended(
         &self,
-        request: &Request,
+        usual: &Usual<Request>,
+        request: Request,
         took: Duration,
         trace: Option<&TraceContext>,
     ) {
-        self.durations.get_or_create(request).observe(took.as_secs_f64(), exemplar(trace), None);
+        let succeeded = request.error_type.is_none();
+        usual.observe(&self.durations, request, succeeded, took, trace);
     }
 }
 
