@@ -143,7 +143,9 @@ fn block_on(command: impl Future<Output = Result<(), String>>) -> ExitCode {
 }
 
 fn in_runtime<T>(command: impl Future<Output = T>) -> Result<T, String> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start: {error}"))?;
+    // One thread; whoever serves has more, see `server::Workers`.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     let done = runtime.block_on(command);
     // What the drain has given up on is not waited for again.
     runtime.shutdown_background();

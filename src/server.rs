@@ -8,6 +8,7 @@ mod health;
 mod listen;
 mod observe;
 mod stack;
+mod workers;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -20,13 +21,13 @@ use tonic::{server::NamedService, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 
 use self::{accept::Connections, observe::Observer, stack::Stack};
-pub use self::{health::Health, listen::Listener};
+pub use self::{health::Health, listen::Listener, workers::Workers};
 use crate::{
     config::Limits,
     files::FromFiles,
     proto::{FILE_DESCRIPTOR_SET, queryhistory::query_history_service_server::QueryHistoryServiceServer},
     service::QueryHistory,
-    telemetry::Telemetry,
+    telemetry::{Metrics, Telemetry},
     tls,
 };
 
@@ -53,6 +54,8 @@ pub struct Server {
     pub tls: Option<Arc<FromFiles<tls::Server>>>,
     /// NOT_SERVING until somebody says otherwise.
     pub health: Health,
+    /// Where connections are served.
+    pub workers: Arc<Workers>,
     /// Where it tells what happens.
     pub telemetry: Telemetry,
     /// Share of the calls that ended well which get a line in the log, 0 to 1.
@@ -70,7 +73,8 @@ impl Server {
     ///
     /// When a socket is gone before it begins.
     pub async fn run(self, history: QueryHistory, stop: CancellationToken) -> io::Result<()> {
-        let Self { listener, admin, limits, reflection, tls, health, telemetry, access_log_ratio } = self;
+        let Self { listener, admin, limits, reflection, tls, health, workers, telemetry, access_log_ratio } =
+            self;
         let metrics = telemetry.metrics.clone();
         metrics.connections.limit(limits.max_connections.get());
         let service = Service::new(history.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -86,7 +90,8 @@ impl Server {
         );
         let admin = tokio::spawn(admin::serve(admin, health.clone(), metrics.clone()));
         let observer = Observer { telemetry, access_log_ratio };
-        let connections = Open::start(listener, Some(service), routes, &limits, tls, observer);
+        let stack = Stack::new(Some(service), routes, limits.max_deadline, observer);
+        let connections = Open::start(listener, stack, &limits, tls, workers, metrics.clone());
         stop.cancelled().await;
 
         let Limits { drain_delay, drain_grace, .. } = limits;
@@ -137,8 +142,10 @@ pub async fn serve(
     telemetry: Telemetry,
     stop: CancellationToken,
 ) {
-    let observer = Observer { telemetry, access_log_ratio: 1.0 };
-    let connections = Open::start(Listener::Tcp(listener), None, routes, &limits, None, observer);
+    let metrics = telemetry.metrics.clone();
+    let stack = Stack::new(None, routes, limits.max_deadline, Observer { telemetry, access_log_ratio: 1.0 });
+    let here = Arc::new(Workers::here());
+    let connections = Open::start(Listener::Tcp(listener), stack, &limits, None, here, metrics);
     stop.cancelled().await;
     connections.close(Duration::MAX).await;
 }
@@ -153,11 +160,11 @@ struct Open {
 impl Open {
     fn start(
         listener: Listener,
-        ours: Option<Service>,
-        routes: Routes,
+        calls: Stack,
         limits: &Limits,
         tls: Option<Arc<FromFiles<tls::Server>>>,
-        observer: Observer,
+        workers: Arc<Workers>,
+        metrics: Metrics,
     ) -> Self {
         let open = Self {
             close: CancellationToken::new(),
@@ -165,10 +172,11 @@ impl Open {
             tasks: TaskTracker::new(),
         };
         let connections = Arc::new(Connections {
-            metrics: observer.telemetry.metrics.clone(),
-            calls: Stack::new(ours, routes, limits.max_deadline, observer),
+            calls,
             limits: limits.clone(),
             tls,
+            metrics,
+            workers,
             close: open.close.clone(),
             cut: open.cut.clone(),
             tasks: open.tasks.clone(),

@@ -13,8 +13,8 @@ use super::{
     error::exchange_failure,
     exchange::Failed,
     gate::Content,
-    link::{Link, Unanswered},
-    pool::Pool,
+    link::Unanswered,
+    pool::{Pool, Pooled},
 };
 use crate::{
     config::Upstream,
@@ -43,7 +43,7 @@ impl Http {
         let paths: Vec<_> = files.ca.iter().chain(identity.into_iter().flatten()).cloned().collect();
         let has_ca = files.ca.is_some();
         let encrypted = encrypted || !paths.is_empty();
-        let within = upstream.connect_timeout;
+        let (within, most) = (upstream.connect_timeout, upstream.max_connections);
         let build = move |contents: &[Vec<u8>]| {
             let (ca, identity) = contents.split_at(usize::from(has_ca));
             let mut expires = None;
@@ -54,7 +54,7 @@ impl Http {
                 encrypted.then(|| configuration(ca.first().map(Vec::as_slice), identity)).transpose()?;
             Ok(Client {
                 connector: Connector::new(tls.map(Arc::new), within),
-                pool: Pool::default(),
+                pool: Pool::new(most),
                 expires,
             })
         };
@@ -80,26 +80,27 @@ impl Client {
         &self,
         origin: &Origin,
         mut request: Request<Content>,
-    ) -> Result<(Link, Response<Incoming>), Failed> {
+    ) -> Result<(Pooled, Response<Incoming>), Failed> {
         // Those that Atoti has closed meanwhile give the request back as it is.
-        while let Some(mut link) = self.pool.take(origin) {
-            match link.send(request).await {
-                Ok(answer) => return Ok((link, answer)),
+        while let Some(mut pooled) = self.pool.take(origin) {
+            match pooled.link.send(request).await {
+                Ok(answer) => return Ok((pooled, answer)),
                 Err(Unanswered { untouched: Some(back), .. }) => request = back,
                 Err(Unanswered { error, .. }) => return Err(unanswered(&error)),
             }
         }
-        let mut link = self.connector.connect(origin).await?;
-        match link.send(request).await {
-            Ok(answer) => Ok((link, answer)),
+        self.pool.make_room();
+        let mut pooled = self.pool.opened(self.connector.connect(origin).await?);
+        match pooled.link.send(request).await {
+            Ok(answer) => Ok((pooled, answer)),
             Err(Unanswered { error, .. }) => Err(unanswered(&error)),
         }
     }
 
     /// Takes a connection back whose answer has been read.
-    pub(super) fn give_back(&self, origin: &Origin, mut link: Link) {
-        if link.is_free() {
-            self.pool.put(origin, link);
+    pub(super) fn give_back(&self, origin: &Origin, mut pooled: Pooled) {
+        if pooled.link.is_free() {
+            self.pool.put(origin, pooled);
         }
     }
 

@@ -20,6 +20,7 @@ use super::{
     gate::{Content, Gate},
     lanes::Lane,
     link::Link,
+    pool::Pooled,
 };
 use crate::telemetry::{Attempt, TraceContext};
 
@@ -194,8 +195,8 @@ impl Exchange<'_> {
         request: Request<Content>,
         end_by: Instant,
     ) -> Result<Success, Failed> {
-        let (link, response) = self.head(client, request, end_by).await?;
-        self.read(client, link, response, end_by).await
+        let (pooled, response) = self.head(client, request, end_by).await?;
+        self.read(client, pooled, response, end_by).await
     }
 
     /// What became of the operation as a whole.
@@ -234,7 +235,7 @@ impl Exchange<'_> {
         client: &Client,
         request: Request<Content>,
         end_by: Instant,
-    ) -> Result<(Link, Response<Incoming>), Failed> {
+    ) -> Result<(Pooled, Response<Incoming>), Failed> {
         let mut exchange = pin!(client.send(self.asked.origin(), request));
         let decide_at = self.bounds.begin_by.min(end_by);
         match timeout_at(decide_at, &mut exchange).await {
@@ -256,7 +257,7 @@ impl Exchange<'_> {
     async fn read(
         &self,
         client: &Client,
-        mut link: Link,
+        mut pooled: Pooled,
         response: Response<Incoming>,
         end_by: Instant,
     ) -> Result<Success, Failed> {
@@ -265,14 +266,15 @@ impl Exchange<'_> {
             Expected::Json => end_by,
         };
         let (head, mut rest) = response.into_parts();
-        let (body, end) = read_body(&mut link, &mut rest, self.body_cap, body_by).await;
+        let link = &mut pooled.link;
+        let (body, end) = read_body(link, &mut rest, self.body_cap, body_by).await;
         let reusable = match end {
             BodyEnd::Complete => true,
-            BodyEnd::Capped => throw_away(&mut link, &mut rest).await,
+            BodyEnd::Capped => throw_away(link, &mut rest).await,
             BodyEnd::Cut | BodyEnd::TimedOut => false,
         };
         if reusable {
-            client.give_back(self.asked.origin(), link);
+            client.give_back(self.asked.origin(), pooled);
         }
         let (status, head) = (head.status, &head.headers);
         let verdict = answer::verdict(status, head, &body.beginning(), end, self.expected, Timestamp::now);
@@ -289,7 +291,7 @@ impl Exchange<'_> {
     }
 }
 
-const NO_ANSWER: Result<(Link, Response<Incoming>), Failed> =
+const NO_ANSWER: Result<(Pooled, Response<Incoming>), Failed> =
     Err(Failed::new(Fact::TimedOut, "no answer in time"));
 
 /// What is left of a body above the cap is read and thrown away, so that the connection can be used again, up to this

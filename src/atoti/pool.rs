@@ -1,13 +1,19 @@
-//! Connections that wait for their next request.
+//! Connections that wait for their next request, each on the thread that has opened it.
 //!
-//! As many are kept as were at work at once, which the turns bound: fewer, and busy moments would end with connections
-//! thrown away. The one used last is used next, so that those which are not needed grow old and are closed.
+//! All together, at work or not, there are no more than turns at Atoti: a thread that needs another one when there are
+//! as many has one closed that waits elsewhere. The one used last is used next, so that those which are not needed grow
+//! old and are closed.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use thread_local::ThreadLocal;
 use tokio::time::Instant;
 
 use super::{connect::Origin, link::Link};
@@ -16,48 +22,87 @@ use super::{connect::Origin, link::Link};
 /// meets a connection that is just being closed.
 const LONGEST_IDLE: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Vec<Idle>>);
+#[derive(Debug)]
+pub(super) struct Pool {
+    most: usize,
+    open: Arc<AtomicUsize>,
+    /// Of each thread: only it takes from there, the others only close.
+    idle: ThreadLocal<Mutex<Vec<Idle>>>,
+}
 
-/// The connections to one place that wait, the one used last at the end.
+/// A connection that waits. The one used last is the last of its thread.
 #[derive(Debug)]
 struct Idle {
     origin: Origin,
-    links: Vec<(Instant, Link)>,
+    since: Instant,
+    pooled: Pooled,
+}
+
+/// A connection that counts.
+#[derive(Debug)]
+pub(super) struct Pooled {
+    pub(super) link: Link,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pool {
+    pub(super) fn new(most: NonZeroUsize) -> Self {
+        Self { most: most.get(), open: Arc::default(), idle: ThreadLocal::new() }
+    }
+
     /// One that waits, if there is any.
-    pub(super) fn take(&self, origin: &Origin) -> Option<Link> {
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = pool.iter_mut().find(|idle| idle.origin == *origin)?;
-        let (since, link) = idle.links.pop()?;
-        if since.elapsed() < LONGEST_IDLE {
-            return Some(link);
-        }
-        // All others have waited longer.
-        idle.links.clear();
-        None
+    pub(super) fn take(&self, origin: &Origin) -> Option<Pooled> {
+        let mut idle = locked(self.idle.get()?);
+        let newest = idle.iter().rposition(|idle| idle.origin == *origin)?;
+        let Idle { since, pooled, .. } = idle.remove(newest);
+        (since.elapsed() < LONGEST_IDLE).then_some(pooled)
     }
 
     /// Lets one wait for its next request.
-    pub(super) fn put(&self, origin: &Origin, link: Link) {
-        let waiting = (Instant::now(), link);
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match pool.iter_mut().find(|idle| idle.origin == *origin) {
-            Some(idle) => idle.links.push(waiting),
-            None => pool.push(Idle { origin: origin.clone(), links: vec![waiting] }),
+    pub(super) fn put(&self, origin: &Origin, pooled: Pooled) {
+        let idle = Idle { origin: origin.clone(), since: Instant::now(), pooled };
+        locked(self.idle.get_or_default()).push(idle);
+    }
+
+    /// Makes room for one more, where there is none.
+    pub(super) fn make_room(&self) {
+        if self.open.load(Ordering::Relaxed) < self.most {
+            return;
         }
+        for idle in &self.idle {
+            let mut idle = locked(idle);
+            if !idle.is_empty() {
+                drop(idle.remove(0));
+                return;
+            }
+        }
+    }
+
+    /// Counts one that has been opened.
+    pub(super) fn opened(&self, link: Link) -> Pooled {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Pooled { link, open: Arc::clone(&self.open) }
     }
 
     /// Closes those that have waited for too long.
     pub(super) fn close_idle(&self) {
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for idle in &mut *pool {
-            idle.links.retain(|(since, _)| since.elapsed() < LONGEST_IDLE);
+        for idle in &self.idle {
+            let mut idle = locked(idle);
+            idle.retain(|idle| idle.since.elapsed() < LONGEST_IDLE);
             // What a busy hour needed is not kept for ever.
-            idle.links.shrink_to(2 * idle.links.len());
+            let kept = idle.len();
+            idle.shrink_to(2 * kept);
         }
-        pool.retain(|idle| !idle.links.is_empty());
     }
+}
+
+fn locked(idle: &Mutex<Vec<Idle>>) -> MutexGuard<'_, Vec<Idle>> {
+    // Nothing is done there that could be left half done.
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }

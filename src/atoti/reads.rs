@@ -1,10 +1,10 @@
 //! What only looks: one query, a list of them, a plan.
 
-use std::time::Duration;
+use std::{panic::resume_unwind, time::Duration};
 
 use http::HeaderMap;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
     Atoti, Call, Error, Filter, Listing, Part, Query, QueryId,
@@ -13,6 +13,9 @@ use super::{
 
 /// The longest answer to a read of one query: the text of a large query fits many times over.
 const QUERY_BODY_CAP: usize = 1024 * 1024;
+
+/// A body of this many bytes is read in about a millisecond; a longer one is read beside the calls.
+const QUICKLY_READ: usize = 256 * 1024;
 
 impl Atoti {
     /// Reads one query: `GET /query/{id}`.
@@ -83,8 +86,14 @@ impl Atoti {
         self.get::<Listing>(&exchange).await.map(drop)
     }
 
-    async fn get<T: DeserializeOwned>(&self, exchange: &Exchange<'_>) -> Result<T, Error> {
+    async fn get<T: DeserializeOwned + Send + 'static>(&self, exchange: &Exchange<'_>) -> Result<T, Error> {
         let (attempts, Success { http_status, body }) = self.run(exchange).await?;
-        body.json().map_err(|why| self.ended(Error::malformed(attempts, http_status, &why)))
+        let read = if body.len() > QUICKLY_READ {
+            // So that the other calls of this thread, cancels among them, do not wait meanwhile.
+            spawn_blocking(|| body.json()).await.unwrap_or_else(|bug| resume_unwind(bug.into_panic()))
+        } else {
+            body.json()
+        };
+        read.map_err(|why| self.ended(Error::malformed(attempts, http_status, &why)))
     }
 }

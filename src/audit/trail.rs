@@ -32,7 +32,10 @@ use crate::{config::AuditLog, files, telemetry::Metrics};
 /// Records that may wait: some MiB, and minutes of a busy night.
 const MOST_WAITING: usize = 10_000;
 /// Records written at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
+/// How long the first of them waits for others, where no call waits for it: to wake a thread and to write a file for
+/// every record would cost a busy bridge more than all the rest of the call.
+const GATHER: Duration = Duration::from_millis(5);
 /// How long an attempt waits for its record, where it is required.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often what could not be written is tried again.
@@ -102,6 +105,7 @@ impl Trail {
             sink,
             lines: VecDeque::new(),
             written: 0,
+            gather: if required { Duration::ZERO } else { GATHER },
             state: Arc::clone(&state),
             metrics: metrics.clone(),
         };
@@ -182,18 +186,23 @@ struct Writer {
     lines: VecDeque<Line>,
     /// Bytes of the first line that are in the sink already.
     written: usize,
+    gather: Duration,
     state: Arc<State>,
     metrics: Metrics,
 }
 
 impl Writer {
     fn run(&mut self, receiver: &Receiver<Message>) {
+        let mut more = false;
         loop {
             let mut message = match receiver.recv_timeout(TRY_AGAIN) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
             };
+            if !more {
+                thread::sleep(self.gather);
+            }
             let mut closed = None;
             let mut taken = 0;
             while let Some(next) = message.take() {
@@ -206,6 +215,7 @@ impl Writer {
                     message = receiver.try_recv().ok();
                 }
             }
+            more = taken == AT_ONCE;
             self.flush();
             if let Some(closed) = closed {
                 let _ = closed.send(());

@@ -1,6 +1,6 @@
 //! `serve`: the service.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
@@ -10,7 +10,7 @@ use crate::{
     audit::Trail,
     config::{Config, TlsFiles},
     files::FromFiles,
-    server::{Health, Listener, Server},
+    server::{Health, Listener, Server, Workers},
     service::QueryHistory,
     telemetry::{self, Logs, Metrics, Telemetry, TraceSettings, Traces},
     tls,
@@ -64,6 +64,9 @@ pub(super) async fn until_stopped(
         metrics: metrics.clone(),
         probe_timeout: config.upstream.connect_timeout,
     };
+    // Until the last record: cancels whose callers have gone may still be at work on them.
+    let workers = Workers::start(threads()).map_err(|error| format!("cannot start threads: {error}"))?;
+    let workers = Arc::new(workers);
     let Config { limits, callers, allow_query_plan, .. } = config;
     let history = QueryHistory::new(atoti, trail.clone(), metrics, limits, callers, *allow_query_plan);
     let server = Server {
@@ -73,6 +76,7 @@ pub(super) async fn until_stopped(
         reflection: config.reflection,
         tls,
         health,
+        workers: Arc::clone(&workers),
         telemetry,
         access_log_ratio: config.access_log_ratio,
     };
@@ -90,6 +94,12 @@ pub(super) async fn until_stopped(
         tokio::join!(trail.close(LAST_WORDS), traces.finish(LAST_WORDS));
     }
     served
+}
+
+/// As many threads as there are processors to have, or as `TOKIO_WORKER_THREADS` says, the runtime's own variable.
+fn threads() -> NonZeroUsize {
+    let said = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|threads| threads.parse().ok());
+    said.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
 }
 
 /// Makes room for the connections allowed, as far as this process may: the customary limit of 1024 files is a relic.

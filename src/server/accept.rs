@@ -28,7 +28,10 @@ use tokio_util::{io::InspectReader, sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
-use super::listen::{Listener, Stream};
+use super::{
+    listen::{Listener, Stream},
+    workers::Workers,
+};
 use crate::{config::Limits, files::FromFiles, service::Peer, telemetry::Metrics, tls};
 
 /// Streams open at once on one connection: a busy sidecar's share, and a bound to what one peer may hold.
@@ -65,6 +68,7 @@ pub(super) struct Connections<S> {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<FromFiles<tls::Server>>>,
     pub(super) metrics: Metrics,
+    pub(super) workers: Arc<Workers>,
     /// Ends accepting; open connections say GOAWAY, and end when their calls have.
     pub(super) close: CancellationToken,
     /// Ends them at once.
@@ -112,15 +116,19 @@ where
             };
             let open = self.metrics.connections.opened();
             let connections = Arc::clone(&self);
-            self.tasks.spawn(async move {
+            let serve = move |stream| async move {
                 let serve = connections.serve(stream, Peer { address, ..Peer::default() });
                 connections.cut.run_until_cancelled(serve).await;
                 drop((place, open));
-            });
+            };
+            if let Err(error) = self.workers.spawn(&self.tasks, stream, serve) {
+                tracing::debug!(%error, "a connection has gone at once");
+            }
         }
     }
 
     async fn serve(&self, stream: Stream, peer: Peer) {
+        let stream = stream.into_bytes();
         let Some(tls) = &self.tls else {
             return self.speak(stream, peer).await;
         };

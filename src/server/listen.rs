@@ -28,7 +28,44 @@ pub enum Listener {
 }
 
 /// A connection's bytes.
-pub(super) type Stream = Either<TcpStream, UnixStream>;
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A stream that no thread waits for.
+pub(super) enum Detached {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Stream {
+    /// Takes it from the thread that waits for its bytes.
+    pub(super) fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Detached::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Detached::Unix),
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> Either<TcpStream, UnixStream> {
+        match self {
+            Self::Tcp(stream) => Either::Left(stream),
+            Self::Unix(stream) => Either::Right(stream),
+        }
+    }
+}
+
+impl Detached {
+    /// From now on this thread waits for its bytes.
+    pub(super) fn attach(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
 
 impl Listener {
     /// Binds a socket.
@@ -71,11 +108,11 @@ impl Listener {
                 // Without it the answer's second write waits for the acknowledgement of the first: 40 ms. It only
                 // costs speed when it fails.
                 let _ = stream.set_nodelay(true);
-                Ok((Either::Left(stream), Some(peer)))
+                Ok((Stream::Tcp(stream), Some(peer)))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Either::Right(stream), None))
+                Ok((Stream::Unix(stream), None))
             }
         }
     }
@@ -121,7 +158,7 @@ mod tests {
         let listener = Listener::bind(&listen).await.expect("a port");
         let Ok(Listen::Tcp(address)) = listener.local() else { panic!("a TCP address") };
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (Ok(_client), Ok((Either::Left(stream), Some(_)))) = (client, accepted) else {
+        let (Ok(_client), Ok((Stream::Tcp(stream), Some(_)))) = (client, accepted) else {
             panic!("a TCP stream")
         };
         assert!(stream.nodelay().expect("a socket"));
