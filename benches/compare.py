@@ -19,7 +19,8 @@ def arguments():
         description="Measures the bridge beside Envoy, vanguard-go, nginx and the least that the job can cost. Writes "
                     f"{DOCUMENT} and {PICTURE}. A round takes about eight minutes.")
     parser.add_argument("--rounds", type=int, default=5, help="each measures every contestant once (default 5)")
-    parser.add_argument("--load-minutes", type=float, default=1, help="how long memory is watched under load (default 1)")
+    parser.add_argument("--load-minutes", type=float, default=1,
+                        help="how long memory is watched under load (default 1)")
     parser.add_argument("--quick", action="store_true", help="a short try of everything, which writes no page")
     parser.add_argument("--out", type=pathlib.Path, help="write the raw figures to this file, too, round by round")
     parser.add_argument("--from", type=pathlib.Path, dest="source", help="measure nothing: write the page anew, "

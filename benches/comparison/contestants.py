@@ -29,7 +29,7 @@ http {{
 
 
 class Contestant:
-    """Something between callers and the upstream. `part` is the part of the rig that calls it, `call` what is called."""
+    """Something between callers and the upstream. `part` is the part of the rig that calls it, `call` what it calls."""
 
     name = ""
     part, call = "load", None

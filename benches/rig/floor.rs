@@ -1,5 +1,5 @@
-//! The floor: the least that a bridge in Rust does on top of hyper. Protobuf read by hand, one keep-alive connection per
-//! call in flight, no deadlines, no limits, nothing seen from outside, and no truth about what went wrong.
+//! The floor: the least that a bridge in Rust does on top of hyper. Protobuf read by hand, a keep-alive connection for
+//! each call in flight, no deadlines, no limits, nothing seen from outside, and no truth about what went wrong.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 

@@ -165,6 +165,8 @@ async fn connect(target: SocketAddr) -> Result<SendRequest<Bytes>, Failure> {
         .initial_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
         .enable_push(false)
+        // Until the server has said how many it takes; h2 alone would send any number, and be refused.
+        .initial_max_send_streams(100)
         .handshake(stream)
         .await?;
     // How it ends is told to whoever waits for an answer.

@@ -1,7 +1,8 @@
-//! The bench rig: what `benches/compare` has beside the contestants. It plays Atoti for speed, is itself the least that a
-//! bridge can cost, makes calls, and counts.
+//! The bench rig: what `benches/compare` has beside the contestants. It plays Atoti for speed, is itself the least that
+//! a bridge can cost, makes calls, and counts.
 //!
-//! It uses nothing of the bridge's crate, so that no mistake is shared. For Linux: it reads `/proc`, and waits by timerfd.
+//! It uses nothing of the bridge's crate, so that no mistake is shared. For Linux alone: it reads `/proc`, and waits by
+//! timerfd.
 
 mod args;
 mod cpu;
