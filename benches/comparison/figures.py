@@ -50,8 +50,11 @@ class Figures:
         return self.over(lambda one: _added(one, rate, name, percentile))
 
     def added_ratio(self, rate, name, to, percentile):
-        return self.over(
-            lambda one: divided(_added(one, rate, name, percentile), _added(one, rate, to, percentile)))
+        """Of the rounds in which both added something: less than nothing is the machine's noise. None unless those are
+        most rounds."""
+        pairs = [(_added(one, rate, name, percentile), _added(one, rate, to, percentile)) for one in self.rounds]
+        ratios = [value / by for value, by in pairs if value > 0 and by > 0]
+        return Figure.of(ratios) if 2 * len(ratios) > len(pairs) else None
 
     def goodput(self, name):
         """The share of what it can that is still well answered when it is asked for twice as much. None where the
