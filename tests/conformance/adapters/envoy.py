@@ -101,6 +101,8 @@ class Adapter(Transcoded):
         "what begins with `x-`, save `x-r...`; `Set-Cookie` is removed. The answer of a cancel is a "
         "`google.api.HttpBody`, so that any body will do."
     )
+    # Threads that do the work.
+    concurrency = 2
     service = "conformance.v1.QueryHistoryById"
     cancel = Transcoded.cancel_by_id
 
@@ -186,8 +188,9 @@ class Adapter(Transcoded):
         config, listening = self.folder / f"envoy-{number}.json", self.folder / f"admin-{number}"
         config.write_text(json.dumps(self.config(*upstream.split(":")), indent=1), encoding="utf-8")
         process, log = self.spawn(
-            pathlib.Path(sys.executable).with_name("envoy"), "--config-path", config, "--concurrency", "2",
-            "--log-level", "warning", "--admin-address-path", listening, "--disable-hot-restart",
+            pathlib.Path(sys.executable).with_name("envoy"), "--config-path", config,
+            "--concurrency", str(self.concurrency), "--log-level", "warning", "--admin-address-path", listening,
+            "--disable-hot-restart",
         )
         admin = self.eventually("Envoy", process, log, lambda: listening.exists() and listening.read_text())
 

@@ -1,0 +1,1 @@
+"""Measures bridges and proxies beside each other, see benches/compare."""
