@@ -3,12 +3,8 @@
 //! A record holds who, what, why and what came of it; never credentials, never the text of a query. It is one line of
 //! JSON, and goes its own way ([`Trail`]): not through the log, whose level and losses it must not share.
 
+mod line;
 mod trail;
-
-use std::net::SocketAddr;
-
-use jiff::Timestamp;
-use serde::{Serialize, Serializer};
 
 pub use self::trail::{NotWritten, Trail};
 
@@ -16,46 +12,37 @@ pub use self::trail::{NotWritten, Trail};
 pub const TARGET: &str = "audit";
 
 /// One attempt.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// The RPC.
     pub operation: &'static str,
     /// The query, as far as its id can be written down; nothing for an attempt on several.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub query_id: Option<&'a str>,
     /// The filter of an attempt on several, in Atoti's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<&'a str>,
     /// The caller's words; empty when it gave none.
     pub reason: &'a str,
     /// Who called.
-    #[serde(flatten)]
     pub caller: Caller<'a>,
     /// The request id, the caller's or the bridge's own.
     pub request_id: &'a str,
     /// The W3C trace id.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<&'a str>,
     /// The span of the call, where the bridge sends spans; else the caller's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub span_id: Option<&'a str>,
     /// The `CancelOutcome` of a success.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'static str>,
     /// The gRPC code.
     pub code: &'static str,
     /// `ErrorInfo.reason` of a failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_reason: Option<&'static str>,
     /// Atoti's last status.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
     /// Requests made to Atoti for it.
     pub attempts: u32,
     /// Whether bytes of the request may have left.
     pub request_sent: bool,
     /// What a bulk cancel came to.
-    #[serde(flatten)]
     pub bulk: Option<Bulk>,
     /// Whether the caller still waited when the outcome was known. A caller that did not wait was told nothing, or
     /// DEADLINE_EXCEEDED.
@@ -63,7 +50,7 @@ pub struct Record<'a> {
 }
 
 /// What a bulk cancel came to; each query has a record of its own too.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Bulk {
     /// Queries found to match.
     pub matches: u64,
@@ -76,48 +63,12 @@ pub struct Bulk {
 }
 
 /// Who called, as far as is known.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     /// The other end of the connection: in a mesh, the sidecar.
-    #[serde(rename = "caller.peer", skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<&'a str>,
     /// What the caller's certificate calls it, where callers must show one.
-    #[serde(rename = "caller.certificate", skip_serializing_if = "Option::is_none")]
     pub certificate: Option<&'a str>,
     /// Who the credentials name. Claimed only, until Atoti has accepted them.
-    #[serde(rename = "caller.claimed_user", skip_serializing_if = "Option::is_none")]
     pub claimed_user: Option<&'a str>,
-}
-
-fn as_text<S: Serializer>(peer: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-    match peer {
-        Some(peer) => serializer.collect_str(peer),
-        None => serializer.serialize_none(),
-    }
-}
-
-impl Record<'_> {
-    /// The record as one line.
-    fn line(&self, at: Timestamp) -> Vec<u8> {
-        /// The fields that every event of the log has too.
-        #[derive(Serialize)]
-        struct Line<'a> {
-            timestamp: String,
-            level: &'static str,
-            message: &'static str,
-            #[serde(flatten)]
-            record: &'a Record<'a>,
-            target: &'static str,
-        }
-        let line = Line {
-            timestamp: format!("{at:.6}"),
-            level: "INFO",
-            message: "cancel or delete attempted",
-            record: self,
-            target: TARGET,
-        };
-        let mut line = serde_json::to_vec(&line).expect("texts and numbers are JSON");
-        line.push(b'\n');
-        line
-    }
 }

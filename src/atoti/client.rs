@@ -90,7 +90,9 @@ impl Client {
             }
         }
         self.pool.make_room();
-        let mut pooled = self.pool.opened(self.connector.connect(origin).await?);
+        // Seldom needed and large: it is not to take room in every call.
+        let link = Box::pin(self.connector.connect(origin)).await?;
+        let mut pooled = self.pool.opened(link);
         match pooled.link.send(request).await {
             Ok(answer) => Ok((pooled, answer)),
             Err(Unanswered { error, .. }) => Err(unanswered(&error)),

@@ -24,7 +24,8 @@ impl Atoti {
             Ok(success) => return Ok((1, success)),
             Err(failed) => failed,
         };
-        let Some((own, answer_lost)) = self.repeat(exchange, &first, own).await else {
+        // What is seldom done takes no room in every call.
+        let Some((own, answer_lost)) = Box::pin(self.repeat(exchange, &first, own)).await else {
             return Err(self.ended(exchange.error(first, 1, false)));
         };
         tracing::debug!(
@@ -100,7 +101,7 @@ impl Atoti {
                 Ok(Some(HeaderValue::clone(&file.current())))
             }
             Credentials::Jwt { login, tokens } => {
-                let ask = || self.ask_for_token(login.current().as_ref().clone(), by);
+                let ask = || Box::pin(self.ask_for_token(login.current().as_ref().clone(), by));
                 tokens.get(refused, ask).await.map(Some)
             }
         }

@@ -26,7 +26,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::Record;
+use super::{Record, line};
 use crate::{config::AuditLog, files, telemetry::Metrics};
 
 /// Records that may wait: some MiB, and minutes of a busy night.
@@ -171,7 +171,7 @@ impl Trail {
     fn send(&self, record: &Record<'_>, told: Option<oneshot::Sender<Result<(), NotWritten>>>) {
         let Shared { sender, metrics, .. } = &*self.0;
         metrics.audit.attempted(record.operation, record.code);
-        let line = Line { bytes: record.line(Timestamp::now()), told };
+        let line = Line { bytes: line::line(record, Timestamp::now()), told };
         metrics.audit.waits();
         if sender.try_send(Message::Line(line)).is_err() {
             metrics.audit.lost();

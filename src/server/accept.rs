@@ -117,7 +117,7 @@ where
             let open = self.metrics.connections.opened();
             let connections = Arc::clone(&self);
             let serve = move |stream| async move {
-                let serve = connections.serve(stream, Peer { address, ..Peer::default() });
+                let serve = connections.serve(stream, Peer::at(address));
                 connections.cut.run_until_cancelled(serve).await;
                 drop((place, open));
             };
@@ -206,6 +206,8 @@ fn protocol(keepalive: Duration, keepalive_timeout: Duration) -> http2::Builder<
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        // gRPC has no use for it.
+        .auto_date_header(false)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .keep_alive_interval(keepalive)

@@ -27,7 +27,7 @@ pub(super) fn write(method: &str, code: Code, took: Duration, caller: &Caller, f
                 rpc.method = method,
                 rpc.response.status_code = code_name(code),
                 duration_ms = milliseconds(took),
-                peer = caller.peer.address.map(tracing::field::display),
+                peer = caller.peer.text.as_deref(),
                 query_id = caller.subject().query_id,
                 reason = failed.map(|failed| failed.reason.as_str()),
                 cause = failed.and_then(|failed| failed.cause),

@@ -105,7 +105,7 @@ impl Shared {
         request.extensions_mut().insert(Arc::clone(caller));
         let answer = match &self.ours {
             Some(ours) if kind == Kind::Ours => Either::Left(ours.clone().call(request)),
-            _ => Either::Right(self.routes.clone().oneshot(request.map(Body::new))),
+            _ => Either::Right(Box::pin(self.routes.clone().oneshot(request.map(Body::new)))),
         };
         // Without it a panic resets the stream, and the caller takes that for a cancelled call.
         let work = AssertUnwindSafe(answer).catch_unwind();

@@ -100,7 +100,7 @@ impl Attempt {
             filter: self.filter.as_deref(),
             reason: head(&self.reason, MAX_REASON_CHARS),
             caller: audit::Caller {
-                peer: caller.peer.address,
+                peer: caller.peer.text.as_deref(),
                 certificate: caller.peer.name.as_deref(),
                 claimed_user: known.claimed_user.as_deref(),
             },

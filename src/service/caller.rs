@@ -10,6 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose};
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,12 +37,23 @@ const READ_MARGIN: Duration = Duration::from_millis(10);
 pub struct Peer {
     /// Its address; a Unix socket has none.
     pub address: Option<SocketAddr>,
+    /// The same as text, for every line and record of its calls.
+    pub text: Option<Box<str>>,
     /// What its certificate calls it, if it showed one.
     pub name: Option<String>,
     /// Cancelled when the connection has reached its age: watches on it go elsewhere.
     pub closing: CancellationToken,
     /// Bulk cancels at work on the connection: it is not cut before they have ended.
     pub at_work: TaskTracker,
+}
+
+impl Peer {
+    /// The other end of a connection that has just been accepted.
+    #[must_use]
+    pub fn at(address: Option<SocketAddr>) -> Self {
+        let text = address.map(|address| address.to_string().into());
+        Self { address, text, ..Self::default() }
+    }
 }
 
 /// The caller of one call, and what becomes known of the call on its way.
@@ -232,9 +244,12 @@ fn request_id(headers: &HeaderMap, forwarded: &mut HeaderMap) -> String {
     let fit = |id: &&str| (1..=LONGEST).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
     let id = match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(fit) {
         Some(id) => id.to_owned(),
-        None => format!("{:032x}", fastrand::u128(..)),
+        None => HEXLOWER.encode(&fastrand::u128(..).to_be_bytes()),
     };
-    forwarded.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("graphic ASCII is a header value"));
+    let mut value = HeaderValue::from_str(&id).expect("graphic ASCII is a header value");
+    // No secret, but never the same twice: what remembers header values, as HTTP/2 does, need not remember it.
+    value.set_sensitive(true);
+    forwarded.insert(REQUEST_ID, value);
     id
 }
 

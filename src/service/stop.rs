@@ -50,8 +50,14 @@ impl Stop {
         gone: &CancellationToken,
     ) -> Result<Stopped, Failure> {
         match atoti.cancel_query(call, &self.id, self.at.as_ref()).await {
-            Ok(accepted) => Ok(self.wait_for_end(atoti, call, accepted, gone).await),
-            Err(error) if error.is_not_found() => self.explain_not_found(atoti, call, error, gone).await,
+            Ok(Accepted { attempts }) if self.wait.is_zero() => {
+                Ok(Stopped { outcome: CancelOutcome::Requested, query: None, attempts })
+            }
+            // What is seldom done takes no room in every call.
+            Ok(accepted) => Ok(Box::pin(self.wait_for_end(atoti, call, accepted, gone)).await),
+            Err(error) if error.is_not_found() => {
+                Box::pin(self.explain_not_found(atoti, call, error, gone)).await
+            }
             Err(error) => Err(Failure::Atoti(error)),
         }
     }

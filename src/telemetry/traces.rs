@@ -96,7 +96,7 @@ impl Traces {
         attributes.push(KeyValue::new("rpc.system.name", "grpc"));
         attributes.push(KeyValue::new("rpc.method", method));
         attributes.extend(peer.map(|peer| KeyValue::new("network.peer.address", peer.ip().to_string())));
-        CallSpan(Some(exporting.begin(method.into(), SpanKind::Server, attributes, parent)))
+        CallSpan(Some(Box::new(exporting.begin(method.into(), SpanKind::Server, attributes, parent))))
     }
 
     /// Begins the span of a request to Atoti.
@@ -120,7 +120,7 @@ impl Traces {
             }
         }
         let span = exporting.begin(name, SpanKind::Client, attributes, Some(parent.context));
-        RequestSpan(Some(span))
+        RequestSpan(Some(Box::new(span)))
     }
 
     /// Sends what has not been sent yet, for as long as that may take, and no more after that.
@@ -159,7 +159,7 @@ impl Exporting {
 
 /// The span of a call. Without a collector there is none.
 #[derive(Debug)]
-pub struct CallSpan(Option<Span>);
+pub struct CallSpan(Option<Box<Span>>);
 
 impl CallSpan {
     /// No span, of what is none.
@@ -191,7 +191,7 @@ impl CallSpan {
 
 /// The span of a request to Atoti. Without a collector there is none.
 #[derive(Debug)]
-pub(super) struct RequestSpan(Option<Span>);
+pub(super) struct RequestSpan(Option<Box<Span>>);
 
 impl RequestSpan {
     pub(super) fn context(&self) -> Option<TraceContext> {

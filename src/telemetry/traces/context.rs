@@ -1,5 +1,6 @@
 //! W3C Trace Context: `traceparent` and `tracestate`, read from a call and written into a request.
 
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 
@@ -41,9 +42,9 @@ impl TraceContext {
     /// Writes it into the headers of a request, in place of what is there.
     pub fn write(&self, headers: &mut HeaderMap) {
         let mut parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        spell(&self.0.trace_id().to_bytes(), &mut parent[3..35]);
-        spell(&self.0.span_id().to_bytes(), &mut parent[36..52]);
-        spell(&[u8::from(self.0.is_sampled())], &mut parent[53..]);
+        HEXLOWER.encode_mut(&self.0.trace_id().to_bytes(), &mut parent[3..35]);
+        HEXLOWER.encode_mut(&self.0.span_id().to_bytes(), &mut parent[36..52]);
+        HEXLOWER.encode_mut(&[u8::from(self.0.is_sampled())], &mut parent[53..]);
         let parent = HeaderValue::from_bytes(&parent).expect("hexadecimal digits and dashes");
         headers.insert(TRACEPARENT, parent);
         let state = self.0.trace_state().header();
@@ -69,14 +70,6 @@ impl TraceContext {
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.0.is_sampled()
-    }
-}
-
-/// Writes bytes as hexadecimal digits. For each request: a formatter takes ten times as long.
-fn spell(bytes: &[u8], digits: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, pair) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
 }
 
