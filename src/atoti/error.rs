@@ -64,6 +64,23 @@ impl Error {
         }
     }
 
+    /// The same, as the end of an operation that made another request before: with what is known of that one.
+    #[must_use]
+    pub fn after(self, first: &Self) -> Self {
+        let fact = match self.fact {
+            // Not before anything was sent.
+            Fact::DeadlineBeforeSend if first.request_sent => Fact::TimedOut,
+            fact => fact,
+        };
+        Self {
+            fact,
+            attempts: first.attempts + self.attempts,
+            request_sent: first.request_sent || self.request_sent,
+            answer_lost: first.answer_lost || self.answer_lost,
+            ..self
+        }
+    }
+
     /// Something answered that is not a proxy without Atoti behind it.
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
@@ -300,6 +317,18 @@ pub(super) fn full_text(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_left_first_is_known_after_the_second_request_too() {
+        let error = |fact, request_sent| Error { request_sent, attempts: 1, ..Error::unsent(fact) };
+        let unsent = error(Fact::DeadlineBeforeSend, false);
+        let after = unsent.after(&error(Fact::Refused(Refusal::of(404)), true));
+        assert_eq!((after.fact, after.request_sent, after.attempts), (Fact::TimedOut, true, 2));
+        let after = error(Fact::DeadlineBeforeSend, false).after(&error(Fact::ConnectFailed, false));
+        assert_eq!((after.fact, after.request_sent), (Fact::DeadlineBeforeSend, false));
+        let lost = Error { answer_lost: true, ..error(Fact::Refused(Refusal::of(404)), true) };
+        assert!(error(Fact::Refused(Refusal::of(404)), true).after(&lost).answer_lost);
+    }
 
     #[test]
     fn a_connection_reset_at_once_has_to_do_with_tls_only_where_there_is_tls() {
