@@ -58,7 +58,7 @@ pub enum Failure {
     QueryPlanDisabled,
     /// The deadline of a stream was over; whether Atoti was asked to do anything is known only from what it told.
     DeadlineOver,
-    /// The caller of a stream went away. Nobody is told; it is for the record.
+    /// The caller of a stream went away, or takes nothing. Hardly anybody is told; it is for the record.
     CallerGone,
     /// The request breaks rules: at least one.
     Invalid(Vec<Violation>),

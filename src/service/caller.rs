@@ -185,6 +185,12 @@ impl Caller {
         }
     }
 
+    /// How long a stream may have an answer that nobody takes, before its caller counts as gone: as long as a call may
+    /// last.
+    pub(super) fn patience(&self) -> Duration {
+        self.max_deadline
+    }
+
     /// Waits until a stream must have ended; for ever, when the caller has set no deadline.
     pub(super) async fn over(&self) {
         match self.end_by {

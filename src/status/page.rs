@@ -193,7 +193,7 @@ fn own() -> Vec<Row> {
         ("more queries match than `max_cancellations`", Reason::TooManyMatches),
         ("`GetQueryPlan` is not allowed by the operator", Reason::QueryPlanDisabled),
         ("the deadline of a stream was over on the way", Reason::DeadlineOver),
-        ("the caller of `CancelQueries` went away (told to nobody, but recorded)", Reason::CallerGone),
+        ("the caller of a stream went away (told to nobody, but recorded), or took no answer for as long as a call may last", Reason::CallerGone),
         ("more than one `authorization`", Reason::InvalidAuthorization),
         ("malformed `grpc-timeout`", Reason::InvalidTimeout),
         ("no such service or method", Reason::UnknownMethod),
