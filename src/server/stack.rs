@@ -21,6 +21,7 @@ use tonic::{body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
 
 use super::{
+    half_sent::{HalfSent, Held},
     headers_only::HeadersOnly,
     observe::{Observed, Observer, Rpc},
 };
@@ -85,7 +86,12 @@ impl Shared {
     }
 
     async fn serve(&self, caller: &Arc<Caller>, request: Request<Incoming>, known: bool) -> Response<Body> {
-        let mut request = request.map(|body| Body::new(HeadersOnly(body)));
+        let held = match Held::new(caller, request.headers()) {
+            Ok(held) => held,
+            Err(failure) => return service::refuse(&failure, caller).into_http(),
+        };
+        let mut request =
+            request.map(|body| Body::new(HalfSent { body: HeadersOnly(body), held, received: 0 }));
         request.extensions_mut().insert(Arc::clone(caller));
         // Without it a panic resets the stream, and the caller takes that for a cancelled call.
         let work = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();

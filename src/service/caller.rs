@@ -5,7 +5,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -42,6 +42,8 @@ pub struct Peer {
     pub closing: CancellationToken,
     /// Bulk cancels at work on the connection: it is not cut before they have ended.
     pub at_work: TaskTracker,
+    /// Bytes that its requests hold which have not come to their end.
+    pub half_sent: Arc<AtomicUsize>,
 }
 
 /// The caller of one call, and what becomes known of the call on its way.
