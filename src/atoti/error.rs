@@ -67,15 +67,11 @@ impl Error {
     /// The same, as the end of an operation that made another request before: with what is known of that one.
     #[must_use]
     pub fn after(self, first: &Self) -> Self {
-        let fact = match self.fact {
-            // Not before anything was sent.
-            Fact::DeadlineBeforeSend if first.request_sent => Fact::TimedOut,
-            fact => fact,
-        };
+        let request_sent = first.request_sent || self.request_sent;
         Self {
-            fact,
+            fact: self.fact.of_a_whole(request_sent),
             attempts: first.attempts + self.attempts,
-            request_sent: first.request_sent || self.request_sent,
+            request_sent,
             answer_lost: first.answer_lost || self.answer_lost,
             ..self
         }
@@ -169,6 +165,11 @@ impl Fact {
             Self::DeadlineBeforeSend => "deadline_before_send",
             Self::NoToken => "no_token",
         })
+    }
+
+    /// The fact as that of a whole operation: of one that sent something, no deadline was over before.
+    pub(super) fn of_a_whole(self, request_sent: bool) -> Self {
+        if self == Self::DeadlineBeforeSend && request_sent { Self::TimedOut } else { self }
     }
 
     /// Whether the fact alone proves that no byte of the request left.
