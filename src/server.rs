@@ -3,6 +3,7 @@
 mod accept;
 mod access;
 mod admin;
+mod half_sent;
 mod headers_only;
 mod health;
 mod listen;
@@ -78,7 +79,8 @@ impl Server {
         let metrics = telemetry.metrics.clone();
         metrics.connections.limit(limits.max_connections.get());
         let service = Service::new(history.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut routes = Routes::new(HealthServer::new(health.clone()));
+        let probe = HealthServer::new(health.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut routes = Routes::new(probe);
         if reflection {
             routes = with_reflection(routes);
         }
@@ -217,5 +219,7 @@ fn with_reflection(routes: Routes) -> Routes {
     const VALID: &str = "build.rs has compiled the descriptors";
     let v1 = reflection(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET).build_v1().expect(VALID);
     let v1alpha = reflection(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha().expect(VALID);
-    routes.add_service(v1).add_service(v1alpha)
+    routes
+        .add_service(v1.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(v1alpha.max_decoding_message_size(MAX_MESSAGE_BYTES))
 }

@@ -26,6 +26,9 @@ pub const DOMAIN: &str = "atoti-grpc-bridge";
 pub const RESOURCE_TYPE: &str = "atoti.queryhistory.v1.Query";
 /// Tells gRPC clients when to try again (gRFC A6), in milliseconds.
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// The text of `QUERY_NOT_FOUND` where nobody has looked whether the query runs elsewhere.
+const HISTORY_UNREAD: &str = "Atoti says that it does not run this query, and its history could not be read: the \
+    query may have ended, or run on another node; call again to know";
 /// When to come back after having been refused for overload: a few round trips to Atoti later.
 const OVERLOAD_PUSHBACK: Duration = Duration::from_millis(100);
 
@@ -34,9 +37,11 @@ const OVERLOAD_PUSHBACK: Duration = Duration::from_millis(100);
 pub enum Failure {
     /// Atoti refused, failed, or could not be reached.
     Atoti(atoti::Error),
+    /// Atoti answered 404, and its history could not be read: the error's cause is why.
+    HistoryUnread(atoti::Error),
     /// Atoti answered 404, and its history says that the query has ended.
     QueryNotRunning(atoti::Error, QueryStatus),
-    /// Atoti answered 404, and its history says, twice, that the query runs on the error's node.
+    /// Atoti answered 404, and its history says that the query runs on the error's node.
     QueryOnOtherNode(atoti::Error),
     /// Atoti answered 404, and its discovery document lacks the API.
     ApiMissing(atoti::Error),
@@ -53,7 +58,7 @@ pub enum Failure {
     QueryPlanDisabled,
     /// The deadline of a stream was over; whether Atoti was asked to do anything is known only from what it told.
     DeadlineOver,
-    /// The caller of a stream went away. Nobody is told; it is for the record.
+    /// The caller of a stream went away, or takes nothing. Hardly anybody is told; it is for the record.
     CallerGone,
     /// The request breaks rules: at least one.
     Invalid(Vec<Violation>),
@@ -108,7 +113,7 @@ impl Failure {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Atoti(error) => Reason::of(&error.fact),
+            Self::Atoti(error) | Self::HistoryUnread(error) => Reason::of(&error.fact),
             Self::QueryNotRunning(..) => Reason::QueryNotRunning,
             Self::QueryOnOtherNode(_) => Reason::QueryOnOtherNode,
             Self::ApiMissing(_) => Reason::BackendApiMissing,
@@ -139,6 +144,7 @@ impl Failure {
     pub fn atoti_error(&self) -> Option<&atoti::Error> {
         match self {
             Self::Atoti(error)
+            | Self::HistoryUnread(error)
             | Self::QueryNotRunning(error, _)
             | Self::QueryOnOtherNode(error)
             | Self::QueryStillRunning(error)
@@ -245,6 +251,7 @@ impl Failure {
         }
         match self {
             Self::QueryNotRunning(_, status) => drop(put("queryStatus", status.as_str())),
+            Self::HistoryUnread(_) => drop(put("historyRead", flag(false))),
             Self::TooManyMatches { matches, most } => {
                 put("matches", &matches.to_string());
                 put("maxCancellations", &most.to_string());
@@ -264,6 +271,7 @@ impl Failure {
             Code::NotFound if self.atoti_error().is_some() && subject.query_id.is_none() => {
                 "Atoti found nothing there; its operator should check the bridge's base URL"
             }
+            _ if matches!(self, Self::HistoryUnread(_)) => HISTORY_UNREAD,
             // A caller can do nothing about these.
             Code::Unauthenticated if self.is_about_the_bridge() => {
                 "Atoti did not accept the bridge's own credentials; its operator must renew them"

@@ -64,6 +64,19 @@ impl Error {
         }
     }
 
+    /// The same, as the end of an operation that made another request before: with what is known of that one.
+    #[must_use]
+    pub fn after(self, first: &Self) -> Self {
+        let request_sent = first.request_sent || self.request_sent;
+        Self {
+            fact: self.fact.of_a_whole(request_sent),
+            attempts: first.attempts + self.attempts,
+            request_sent,
+            answer_lost: first.answer_lost || self.answer_lost,
+            ..self
+        }
+    }
+
     /// Something answered that is not a proxy without Atoti behind it.
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
@@ -152,6 +165,11 @@ impl Fact {
             Self::DeadlineBeforeSend => "deadline_before_send",
             Self::NoToken => "no_token",
         })
+    }
+
+    /// The fact as that of a whole operation: of one that sent something, no deadline was over before.
+    pub(super) fn of_a_whole(self, request_sent: bool) -> Self {
+        if self == Self::DeadlineBeforeSend && request_sent { Self::TimedOut } else { self }
     }
 
     /// Whether the fact alone proves that no byte of the request left.
@@ -291,6 +309,18 @@ pub(super) fn full_text(error: &(dyn StdError + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_left_first_is_known_after_the_second_request_too() {
+        let error = |fact, request_sent| Error { request_sent, attempts: 1, ..Error::unsent(fact) };
+        let unsent = error(Fact::DeadlineBeforeSend, false);
+        let after = unsent.after(&error(Fact::Refused(Refusal::of(404)), true));
+        assert_eq!((after.fact, after.request_sent, after.attempts), (Fact::TimedOut, true, 2));
+        let after = error(Fact::DeadlineBeforeSend, false).after(&error(Fact::ConnectFailed, false));
+        assert_eq!((after.fact, after.request_sent), (Fact::DeadlineBeforeSend, false));
+        let lost = Error { answer_lost: true, ..error(Fact::Refused(Refusal::of(404)), true) };
+        assert!(error(Fact::Refused(Refusal::of(404)), true).after(&lost).answer_lost);
+    }
 
     #[test]
     fn a_connection_reset_at_once_has_to_do_with_tls_only_where_there_is_tls() {

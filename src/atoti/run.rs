@@ -126,6 +126,7 @@ impl Atoti {
     }
 
     pub(super) fn ended(&self, error: Error) -> Error {
-        Error { own_credentials: self.credentials.are_own(), ..error }
+        let fact = error.fact.of_a_whole(error.request_sent);
+        Error { fact, own_credentials: self.credentials.are_own(), ..error }
     }
 }

@@ -36,6 +36,10 @@ use crate::{config::Limits, files::FromFiles, service::Peer, telemetry::Metrics,
 
 /// Streams open at once on one connection: a busy sidecar's share, and a bound to what one peer may hold.
 const MAX_STREAMS: u32 = 256;
+/// What may have come on one connection, and on one stream of it, before anybody has looked at it. Requests are small,
+/// and looked at as they come; what they hold from then on is bounded by `half_sent`.
+const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Envoy lets 60 KiB of headers through. Above four times this h2 gives the whole connection up, so that a lower limit
 /// would let one call's headers kill its neighbours.
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
@@ -205,6 +209,8 @@ fn protocol(keepalive: Duration, keepalive_timeout: Duration) -> http2::Builder<
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         // gRPC has no use for it.
         .auto_date_header(false)

@@ -20,6 +20,7 @@ use tonic::{body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
 
 use super::{
+    half_sent::{HalfSent, Held},
     headers_only::HeadersOnly,
     observe::{Kind, Observed, Observer, Rpc},
 };
@@ -101,7 +102,11 @@ impl Shared {
     }
 
     async fn serve(&self, caller: &Arc<Caller>, request: Request<Incoming>, kind: Kind) -> Response<Body> {
-        let mut request = request.map(HeadersOnly);
+        let held = match Held::new(caller, request.headers()) {
+            Ok(held) => held,
+            Err(failure) => return service::refuse(&failure, caller).into_http(),
+        };
+        let mut request = request.map(|body| HalfSent { body: HeadersOnly(body), held, received: 0 });
         request.extensions_mut().insert(Arc::clone(caller));
         let answer = match &self.ours {
             Some(ours) if kind == Kind::Ours => Either::Left(ours.clone().call(request)),

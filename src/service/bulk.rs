@@ -4,14 +4,17 @@
 //! validate ─► admit ─► find all matches ─► more than the fuse? ─► stop them, some at a time ─► one answer for each
 //! ```
 //!
-//! All from finding on runs in a task of its own. When the caller goes away, nothing further is begun; what has been
-//! sent is carried to its end, and recorded.
+//! All from finding on runs in a task of its own. When the caller goes away, or takes no answers for long, nothing further
+//! is begun; what has been sent is carried to its end, and recorded.
 
 use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc::{OwnedPermit, Sender},
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,7 +23,7 @@ use super::{
     check::Check,
     pages::{self, Position},
     stop::{Stop, Stopped},
-    stream::{Answers, Step, answers},
+    stream::{Answers, Step, answers, channel},
     tell_cause,
 };
 use crate::{
@@ -38,8 +41,6 @@ const PAGE: u32 = 500;
 const AT_ONCE: usize = 16;
 /// The same where each is waited for, which is mostly sleeping.
 const AT_ONCE_WAITING: usize = 48;
-/// Answers that wait for a slow caller; then the next query waits too.
-const ANSWERS_AHEAD: usize = 16;
 
 /// A valid request.
 #[derive(Clone, Debug)]
@@ -56,8 +57,8 @@ struct Work {
     bridge: Arc<Bridge>,
     caller: Arc<Caller>,
     command: Command,
-    answers: mpsc::Sender<Step<CancelQueriesResponse>>,
-    /// The caller no longer waits.
+    answers: Sender<Step<CancelQueriesResponse>>,
+    /// The caller no longer waits, or takes nothing.
     gone: CancellationToken,
 }
 
@@ -73,17 +74,18 @@ pub(super) fn serve(
     let admitted = checked.and_then(|command| Ok((command, bridge.admit_attempt(caller, Lane::Cancels)?)));
     let (command, admission) = admitted.map_err(|failure| attempt.refused(bridge, caller, failure))?;
 
-    let (sender, steps) = mpsc::channel(ANSWERS_AHEAD);
+    // Whoever is slow has as many answers waiting as queries are at work; then the next query waits too.
+    let (sender, last, steps) = channel(2 * command.width());
     let gone = CancellationToken::new();
     let told = gone.clone().drop_guard();
     let work = Work {
         bridge: Arc::clone(bridge),
         caller: Arc::clone(caller),
         command,
-        answers: sender.clone(),
+        answers: sender,
         gone: gone.clone(),
     };
-    let caller = Arc::clone(caller);
+    let (caller, at_work) = (Arc::clone(caller), caller.peer.at_work.token());
     bridge.tasks.spawn({
         let caller = Arc::clone(&caller);
         async move {
@@ -95,12 +97,15 @@ pub(super) fn serve(
             let recorded = attempt.record(trail, &caller, told, Some(count), !gone.is_cancelled()).await;
             // Nothing is at work any more, however long the caller takes to hear of it.
             drop(admission);
-            // Nobody may be there to hear it.
-            let _ = sender.send(Step::End(result.and(recorded).map_err(Arc::new))).await;
+            let sender = last.send(Step::End(result.and(recorded).map_err(Arc::new)));
+            // The connection stays for the last answers, if they are taken.
+            tokio::spawn(async move {
+                let _ = timeout(caller.patience(), sender.closed()).await;
+                drop(at_work);
+            });
         }
     });
-    let at_work = caller.peer.at_work.token();
-    Ok(answers(steps, caller, (told, at_work)))
+    Ok(answers(steps, caller, told))
 }
 
 pub(super) fn check(
@@ -155,26 +160,38 @@ fn older_than(filter: Filter, age: Duration, now: Timestamp) -> Filter {
     Filter { started_before: filter.started_before.into_iter().chain([latest]).min(), ..filter }
 }
 
+/// A place for an answer.
+type Room = OwnedPermit<Step<CancelQueriesResponse>>;
+
+impl Command {
+    /// How many are stopped at once.
+    fn width(&self) -> usize {
+        if self.wait.is_zero() { AT_ONCE } else { AT_ONCE_WAITING }
+    }
+}
+
 impl Work {
     async fn run(&self, count: &mut Bulk) -> Result<(), Failure> {
-        let matches = self.find(count).await?;
-        let width = if self.command.wait.is_zero() { AT_ONCE } else { AT_ONCE_WAITING };
-        let mut stopping = stream::iter(matches)
-            // Before the next is begun, not while one is at work.
-            .take_until(Box::pin(self.no_more()))
-            .map(|query| self.stop(query))
-            .buffer_unordered(width);
-        while let Some(answer) = stopping.next().await {
-            count.attempted += 1;
-            count.failed += u64::from(answer.error.is_some());
-            // A caller that has gone, or does not read by its deadline, hears nothing; what has been begun goes on.
+        let mut left = self.find(count).await?.into_iter();
+        let width = self.command.width();
+        let mut stopping = FuturesUnordered::new();
+        loop {
             tokio::select! {
                 biased;
-                _ = self.answers.send(Step::Answer(answer)) => {}
-                () = self.no_more() => {}
+                Some(failed) = stopping.next() => {
+                    count.attempted += 1;
+                    count.failed += u64::from(failed);
+                }
+                // There is room for its answer before a query's turn comes: what is at work waits for nobody.
+                room = self.room(), if left.len() > 0 && stopping.len() < width => {
+                    match (room, left.next()) {
+                        (Some(room), Some(query)) => stopping.push(self.stop_and_tell(query, room)),
+                        _ => left = Vec::new().into_iter(),
+                    }
+                }
+                else => break,
             }
         }
-        drop(stopping);
         if count.attempted < count.matches && !self.command.validate_only {
             return Err(self.ended_early());
         }
@@ -198,15 +215,8 @@ impl Work {
                 if !validate_only {
                     matches.push(query);
                 } else {
-                    tokio::select! {
-                        biased;
-                        sent = self.answers.send(Step::Answer(answer(query))) => {
-                            if sent.is_err() {
-                                return Ok(Vec::new());
-                            }
-                        }
-                        () = self.no_more() => return Err(self.ended_early()),
-                    }
+                    let room = self.room().await.ok_or_else(|| self.ended_early())?;
+                    room.send(Step::Answer(answer(query)));
                 }
             }
             if !validate_only && matches.len() > *fuse {
@@ -226,11 +236,32 @@ impl Work {
         if in_time { Failure::CallerGone } else { Failure::DeadlineOver }
     }
 
+    /// Room for one answer more; nothing when nobody takes any.
+    async fn room(&self) -> Option<Room> {
+        tokio::select! {
+            biased;
+            () = self.no_more() => None,
+            room = self.answers.clone().reserve_owned() => room.ok(),
+            () = sleep(self.caller.patience()) => {
+                self.gone.cancel();
+                None
+            }
+        }
+    }
+
     async fn no_more(&self) {
         tokio::select! {
             () = self.gone.cancelled() => {}
             () = self.caller.over() => {}
         }
+    }
+
+    /// Yields whether it failed.
+    async fn stop_and_tell(&self, query: Query, room: Room) -> bool {
+        let answer = self.stop(query).await;
+        let failed = answer.error.is_some();
+        room.send(Step::Answer(answer));
+        failed
     }
 
     async fn stop(&self, query: Query) -> CancelQueriesResponse {

@@ -5,7 +5,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -45,6 +45,8 @@ pub struct Peer {
     pub closing: CancellationToken,
     /// Bulk cancels at work on the connection: it is not cut before they have ended.
     pub at_work: TaskTracker,
+    /// Bytes that its requests hold which have not come to their end.
+    pub half_sent: Arc<AtomicUsize>,
 }
 
 impl Peer {
@@ -195,6 +197,12 @@ impl Caller {
             lane,
             trace: self.trace.clone(),
         }
+    }
+
+    /// How long a stream may have an answer that nobody takes, before its caller counts as gone: as long as a call may
+    /// last.
+    pub(super) fn patience(&self) -> Duration {
+        self.max_deadline
     }
 
     /// Waits until a stream must have ended; for ever, when the caller has set no deadline.

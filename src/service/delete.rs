@@ -9,6 +9,7 @@ use super::{
     attempt::{Attempt, Success},
     check::Check,
     explain,
+    stop::outcome_of_ended,
 };
 use crate::{
     atoti::{self, Atoti, Call, Fact, Lane, QueryId, QueryStatus, Refusal},
@@ -40,28 +41,41 @@ pub(super) async fn one(
     let (id, admission) = admitted.map_err(|failure| attempt.refused(bridge, caller, failure))?;
     let (atoti, call) = (Arc::clone(&bridge.atoti), caller.call(Lane::Reads));
     let work = move |_: CancellationToken| async move {
-        match atoti.delete_query(&call, &id).await {
-            Ok(accepted) => Ok(((), Success { attempts: accepted.attempts, ..Success::default() })),
-            // The answer to an earlier attempt was lost, and that deletion was ours.
-            Err(error) if error.is_not_found() && error.answer_lost => {
-                Ok(((), Success { attempts: error.attempts, ..Success::default() }))
-            }
-            Err(error) => Err(why_not(&atoti, &call, &id, error).await),
-        }
+        let attempts = delete(&atoti, &call, &id).await?;
+        Ok(((), Success { attempts, ..Success::default() }))
     };
     attempt.carry(bridge, caller, admission, work).await?;
     Ok(DeleteQueryResponse {})
 }
 
-/// Atoti's 400 does not say whether the query still runs or the request was bad: the history knows.
-async fn why_not(atoti: &Atoti, call: &Call, id: &QueryId, error: atoti::Error) -> Failure {
-    if matches!(error.fact, Fact::Refused(Refusal { status: 400, .. }))
-        && let Ok(query) = atoti.get_query(call, id).await
-        && query.status == QueryStatus::Running
-    {
-        return Failure::QueryStillRunning(error);
+/// Yields how many requests it took.
+async fn delete(atoti: &Atoti, call: &Call, id: &QueryId) -> Result<u32, Failure> {
+    let refused = match atoti.delete_query(call, id).await {
+        Ok(accepted) => return Ok(accepted.attempts),
+        Err(error) => error,
+    };
+    if !matches!(refused.fact, Fact::Refused(Refusal { status: 400, .. })) {
+        return gone_or_why_not(atoti, call, refused).await;
     }
-    explain(atoti, call, error).await
+    // Atoti's 400 does not say whether the query still runs or the request was bad: the history knows.
+    let status = atoti.get_query(call, id).await.ok().map(|query| query.status);
+    match status {
+        Some(QueryStatus::Running) => Err(Failure::QueryStillRunning(refused)),
+        // Perhaps it ended in between, and 400 is no longer true. If the request is bad, it is so once more.
+        Some(status) if outcome_of_ended(status).is_some() => match atoti.delete_query(call, id).await {
+            Ok(accepted) => Ok(refused.attempts + accepted.attempts),
+            Err(again) => gone_or_why_not(atoti, call, again.after(&refused)).await,
+        },
+        _ => Err(Failure::Atoti(refused)),
+    }
+}
+
+async fn gone_or_why_not(atoti: &Atoti, call: &Call, error: atoti::Error) -> Result<u32, Failure> {
+    // The answer to an earlier attempt was lost, and that deletion was ours.
+    if error.is_not_found() && error.answer_lost {
+        return Ok(error.attempts);
+    }
+    Err(explain(atoti, call, error).await)
 }
 
 pub(super) async fn many(

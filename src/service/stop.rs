@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! PATCH ─┬─ accepted ─► wait > 0? ─► GET until it has ended
-//!        ├─ 404 ──────► GET: did it end, run on another node, or never exist? On a node that is known: PATCH there
+//!        ├─ 404 ──────► GET: did it end, or never exist? If it runs: PATCH once more, on its node where that is
+//!        │              known, else here after a moment; on 404 again, GET once more
 //!        └─ any other failure
 //! ```
 
@@ -20,7 +21,8 @@ use crate::{
 /// The first two reads of `wait` are this far apart; the distance doubles up to the longest.
 const FIRST_POLL_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_POLL_PAUSE: Duration = Duration::from_secs(1);
-/// A query that the history shows running after a 404 has perhaps just ended: it is read again after this.
+/// A query that the history shows running after a 404 has perhaps just ended, or Atoti was away for a moment: what was
+/// asked is asked again after this.
 const SECOND_LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which query, and how.
@@ -109,23 +111,35 @@ impl Stop {
     ) -> Result<Stopped, Failure> {
         let mut query = match atoti.get_query(call, &self.id).await {
             Ok(query) => query,
-            Err(read) if read.is_not_found() && atoti.lacks_api(call).await => {
-                return Err(Failure::ApiMissing(error));
+            Err(read) if !read.is_not_found() => {
+                return Err(Failure::HistoryUnread(atoti::Error { cause: read.cause, ..error }));
             }
+            Err(_) if atoti.lacks_api(call).await => return Err(Failure::ApiMissing(error)),
             Err(_) => return Err(Failure::Atoti(error)),
         };
         if query.status == QueryStatus::Running {
-            if let Some(node) = atoti.node(&query.node_name).filter(|node| Some(node) != self.at.as_ref()) {
-                match atoti.cancel_query(call, &self.id, Some(&node)).await {
+            // Where to ask now: the node that runs it, at once; else the same again, after a moment. By then a query
+            // that was just ending has ended, and Atoti, if it knew nothing at all just now, is back.
+            let elsewhere = atoti.node(&query.node_name).filter(|node| Some(node) != self.at.as_ref());
+            if elsewhere.is_none() {
+                pause_before_second_look(call).await;
+            }
+            // Without time for an answer it is not asked: what has been seen so far is told.
+            if elsewhere.is_some() || Instant::now() < call.read_by {
+                let at = elsewhere.as_ref().or(self.at.as_ref());
+                match atoti.cancel_query(call, &self.id, at).await {
                     Ok(accepted) => {
                         let attempts = error.attempts + accepted.attempts;
                         return Ok(self.wait_for_end(atoti, call, Accepted { attempts }, gone).await);
                     }
-                    Err(there) if there.is_not_found() => error = following(&error, there),
-                    Err(there) => return Err(Failure::Atoti(following(&error, there))),
+                    Err(again) if again.is_not_found() => error = again.after(&error),
+                    Err(again) => return Err(Failure::Atoti(again.after(&error))),
                 }
             }
-            sleep_until(call.read_by.min(Instant::now() + SECOND_LOOK_PAUSE)).await;
+            if elsewhere.is_some() {
+                pause_before_second_look(call).await;
+            }
+            // The last word is a look behind the last refusal.
             query = atoti.get_query(call, &self.id).await.unwrap_or(query);
         }
         let Some(outcome) = outcome_of_ended(query.status) else {
@@ -147,14 +161,8 @@ impl Stop {
     }
 }
 
-/// The failure of a second request, with what is known of the first.
-fn following(first: &atoti::Error, second: atoti::Error) -> atoti::Error {
-    atoti::Error {
-        attempts: first.attempts + second.attempts,
-        request_sent: first.request_sent || second.request_sent,
-        answer_lost: first.answer_lost || second.answer_lost,
-        ..second
-    }
+async fn pause_before_second_look(call: &Call) {
+    sleep_until(call.read_by.min(Instant::now() + SECOND_LOOK_PAUSE)).await;
 }
 
 pub(super) fn outcome_of_ended(status: QueryStatus) -> Option<CancelOutcome> {

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream::unfold};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, OwnedPermit, Receiver, Sender};
 use tonic::Status;
 
 use super::{Caller, refuse};
@@ -19,14 +19,24 @@ pub(super) enum Step<T> {
     End(Result<(), Arc<Failure>>),
 }
 
+/// Where answers go in, where the end goes in, and where both come out.
+type Channel<T> = (Sender<Step<T>>, OwnedPermit<Step<T>>, Receiver<Step<T>>);
+
+/// A channel with room for so many answers, and for the end, which has a place of its own: who tells it does not wait.
+pub(super) fn channel<T>(answers: usize) -> Channel<T> {
+    let (sender, steps) = mpsc::channel(answers + 1);
+    let end = sender.clone().try_reserve_owned().expect("nothing is in it yet");
+    (sender, end, steps)
+}
+
 /// What is sent down a channel, until its end or that of the caller's deadline; `kept` is dropped with the stream.
 pub(super) fn answers<T: Send + 'static>(
-    steps: mpsc::Receiver<Step<T>>,
+    steps: Receiver<Step<T>>,
     caller: Arc<Caller>,
     kept: impl Send + Sync + 'static,
 ) -> Answers<T> {
     let next = |state| async move {
-        let (mut steps, caller, kept): (mpsc::Receiver<Step<T>>, Arc<Caller>, _) = state?;
+        let (mut steps, caller, kept): (Receiver<Step<T>>, Arc<Caller>, _) = state?;
         let step = tokio::select! {
             // Answers that are there come first, so that nothing known is kept back.
             biased;

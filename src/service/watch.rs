@@ -20,7 +20,7 @@ use super::{
     Bridge, Caller, explain, get,
     pages::short_digest,
     stop::outcome_of_ended,
-    stream::{Answers, Step, answers},
+    stream::{Answers, Step, answers, channel},
 };
 use crate::{
     atoti::{Lane, Query, QueryId},
@@ -58,30 +58,31 @@ pub(super) fn serve(
     let admission = bridge.admit_watch(caller)?;
     let seen = bridge.watches.join(bridge, caller, id);
     // One answer ahead: whoever is slow gets the latest state next, and not every one before.
-    let (sender, steps) = mpsc::channel(1);
+    let (sender, last, steps) = channel(1);
     let (ending, peer) = (bridge.watches_end.clone(), Arc::clone(&caller.peer));
     let (caller, stream_caller) = (Arc::clone(caller), Arc::clone(caller));
     let pass = async move {
         let end = tokio::select! {
             biased;
             () = sender.closed() => return,
-            end = tell(seen, &sender) => end,
+            end = tell(seen, &sender, caller.patience()) => end,
             () = ending.cancelled() => Err(Arc::new(Failure::Draining)),
             () = peer.closing.cancelled() => Err(Arc::new(Failure::Draining)),
             () = caller.over() => Err(Arc::new(Failure::DeadlineOver)),
         };
         // The stream may stay: nobody looks at it while its peer lets nothing through.
         drop(admission);
-        let _ = sender.send(Step::End(end)).await;
+        last.send(Step::End(end));
     };
     tokio::spawn(pass);
     Ok(answers(steps, stream_caller, ()))
 }
 
-/// Passes on what is seen, as long as anybody listens.
+/// Passes on what is seen, as long as anybody listens and takes it.
 async fn tell(
     mut seen: watch::Receiver<Seen>,
     steps: &mpsc::Sender<Step<WatchQueryResponse>>,
+    patience: Duration,
 ) -> Result<(), Arc<Failure>> {
     seen.mark_changed();
     loop {
@@ -96,8 +97,10 @@ async fn tell(
             Seen::End(Err(failure)) => return Err(failure),
         };
         let answer = WatchQueryResponse { query: Some(Query::clone(&query).into()) };
-        // An error: nobody listens any more, and the stream has gone with them.
-        let _ = steps.send(Step::Answer(answer)).await;
+        // An error: nobody listens any more, or nobody has taken anything for long.
+        if steps.send_timeout(Step::Answer(answer), patience).await.is_err() {
+            return Err(Arc::new(Failure::CallerGone));
+        }
         if let Some(end) = end {
             return end;
         }

@@ -30,9 +30,15 @@ const NOTES: &str = "
 ## Notes
 
 - 404 leaves open whether the query never was or has ended. The bridge reads the history once to tell
-  `QUERY_NOT_FOUND` from `QUERY_NOT_RUNNING`; where that read cannot be made, `QUERY_NOT_FOUND` stands. With
-  `allow_finished` the latter is OK.
-- Where the bridge has been told of the node that runs the query, the cancel goes there before anything is said.
+  `QUERY_NOT_FOUND` from `QUERY_NOT_RUNNING`. With `allow_finished` the latter is OK.
+- Where that read fails, by anything but a 404, `QUERY_NOT_FOUND` stands, with `historyRead` `false` in the `ErrorInfo`
+  and a text that says so: Atoti, where the bridge asked it, does not run the query, but another node may. It is the one
+  NOT_FOUND of a cancel that does not say that the query does not run; call again to know.
+- Where the history says that the query runs, the cancel is sent once more before anything is said: to the node that
+  runs it, where the bridge has been told of that one; else to the same place after 100 ms, because Atoti may have
+  answered 404 to everything for a moment. Where the deadline leaves no time for that, it is not.
+- 400 to a deletion, of a query that the history shows ended: it may have ended in between, so that the deletion is
+  sent once more. What Atoti answers then counts.
 - NOT_FOUND of a call about no query in particular, a listing for one, has a text that says so.
 - A redirect is never followed. It is `BACKEND_LOGIN_REDIRECT` when its target speaks of signing in.
 - `BACKEND_BODY_TRUNCATED`, `BACKEND_MALFORMED_BODY` and `BACKEND_RESPONSE_TOO_LARGE` are for reads only.
@@ -111,7 +117,7 @@ fn refusals() -> Vec<Row> {
         again: false,
     };
     let elsewhere = Row {
-        outcome: "404 (from the node that runs it, where the bridge knows that), and the history says, twice, that the query runs".to_owned(),
+        outcome: "404 to two cancels (the second goes to the node that runs it, where the bridge knows that), and the history says, after each, that the query runs".to_owned(),
         reason: Reason::QueryOnOtherNode,
         again: false,
     };
@@ -187,7 +193,7 @@ fn own() -> Vec<Row> {
         ("more queries match than `max_cancellations`", Reason::TooManyMatches),
         ("`GetQueryPlan` is not allowed by the operator", Reason::QueryPlanDisabled),
         ("the deadline of a stream was over on the way", Reason::DeadlineOver),
-        ("the caller of `CancelQueries` went away (told to nobody, but recorded)", Reason::CallerGone),
+        ("the caller of a stream went away (told to nobody, but recorded), or took no answer for as long as a call may last", Reason::CallerGone),
         ("more than one `authorization`", Reason::InvalidAuthorization),
         ("malformed `grpc-timeout`", Reason::InvalidTimeout),
         ("no such service or method", Reason::UnknownMethod),
@@ -196,7 +202,7 @@ fn own() -> Vec<Row> {
         ("a message above 64 KiB", Reason::MessageTooLarge),
         ("`grpc.health.v1` is asked for an unknown name", Reason::UnknownHealthName),
         ("the caller's certificate names nobody who may call", Reason::CallerNotAllowed),
-        ("as many calls at work as are taken on", Reason::Overloaded),
+        ("as many calls at work as are taken on, or too much of requests without an end on one connection", Reason::Overloaded),
         ("shutting down", Reason::Draining),
         ("audit records are required, and cannot be written", Reason::AuditUnavailable),
         (

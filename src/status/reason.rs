@@ -250,9 +250,9 @@ reasons! {
     /// The deadline of a stream was over on the way.
     DeadlineOver = "DEADLINE_OVER", DeadlineExceeded, true,
         "the deadline was over before the stream came to its end; what it has told is true";
-    /// The caller of a bulk cancel went away on the way.
+    /// The caller of a stream went away on the way, or took nothing for long.
     CallerGone = "CALLER_GONE", Cancelled, true,
-        "the caller went away; no further query was stopped";
+        "the caller went away, or took no answers for too long; nothing further was begun";
 
     // The bridge.
     /// The caller's certificate names nobody who may call.

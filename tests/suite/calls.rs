@@ -142,6 +142,7 @@ async fn what_cannot_be_read_is_refused_with_a_reason_and_costs_nothing() {
     large.reason = "r".repeat(70_000);
     let replies = [
         (client.cancel(&large).await, 8, "MESSAGE_TOO_LARGE"),
+        (client.call("/grpc.health.v1.Health/Check", &[0; 70_000], &[]).await, 8, "MESSAGE_TOO_LARGE"),
         (client.call(CANCEL, &[0xff, 0xff, 0xff], &[]).await, 13, "UNREADABLE_MESSAGE"),
         (client.call(CANCEL, &[0x0a, 1, 0xff], &[]).await, 13, "UNREADABLE_MESSAGE"),
         (client.cancel_with(&cancel("42"), &[("grpc-encoding", "br")]).await, 12, "UNSUPPORTED_ENCODING"),

@@ -1,7 +1,10 @@
 //! What `CancelQuery` promises, beyond the status of one answer: what it reads, when it repeats, how long it waits,
 //! and that a cancel once sent is carried to its end.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use crate::support::{
     bridge::Bridge,
@@ -27,12 +30,12 @@ fn allowing_finished() -> CancelQueryRequest {
 
 /// An Atoti that answers PATCH in one way, and reads one after the other, the last one for ever.
 async fn atoti(patch: Answer, reads: Vec<Answer>) -> Upstream {
-    let read = std::sync::atomic::AtomicUsize::new(0);
+    let read = AtomicUsize::new(0);
     Upstream::start(move |request, _| {
         if request.method == "PATCH" {
             return patch.clone();
         }
-        let index = read.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let index = read.fetch_add(1, Ordering::SeqCst);
         reads[index.min(reads.len() - 1)].clone()
     })
     .await
@@ -154,10 +157,32 @@ async fn allow_finished_is_no_excuse_for_a_query_nobody_knows_or_can_place() {
 #[tokio::test]
 async fn a_404_that_cannot_be_explained_in_time_stands() {
     let atoti = atoti(answer(404, "", ""), vec![Answer::Hang]).await;
-    let bridge = Bridge::start(&atoti.url()).await;
-    let client = bridge.client().await;
-    let reply = client.cancel_with(&cancel("42"), &[("grpc-timeout", "400m")]).await;
+    let bridge = Bridge::start_with(&atoti.url(), &["--upstream-timeout=300ms"]).await;
+    let reply = bridge.client().await.cancel(&cancel("42")).await;
     assert_eq!((reply.code(), reply.error().reason()), (5, "QUERY_NOT_FOUND"));
+    assert_eq!(reply.error().metadata("historyRead"), Some("false"));
+}
+
+#[tokio::test]
+async fn a_404_that_the_history_could_not_explain_says_so() {
+    let page = answer(200, "Content-Type: text/html\r\n", "<html>");
+    for (read, told) in [
+        (answer(404, "", ""), None),
+        (answer(500, "", ""), Some("false")),
+        (answer(403, "", ""), Some("false")),
+        (page, Some("false")),
+        (answer(200, JSON, "{broken"), Some("false")),
+        (Answer::BytesThenClose(Vec::new()), Some("false")),
+    ] {
+        let atoti = atoti(answer(404, "", ""), vec![read]).await;
+        let bridge = Bridge::start(&atoti.url()).await;
+        let reply = bridge.client().await.cancel(&allowing_finished()).await;
+        let error = reply.error();
+        assert_eq!((reply.code(), error.reason()), (5, "QUERY_NOT_FOUND"));
+        assert_eq!((error.metadata("historyRead"), error.metadata("httpStatus")), (told, Some("404")));
+        assert_eq!(error.message.contains("history could not be read"), told.is_some(), "{}", error.message);
+        assert_eq!(error.metadata("attempts"), Some("1"), "of the cancel");
+    }
 }
 
 #[tokio::test]
@@ -168,8 +193,63 @@ async fn a_query_that_runs_on_where_it_cannot_be_reached_is_never_called_gone() 
     let error = reply.error();
     assert_eq!((reply.code(), error.reason()), (9, "QUERY_ON_OTHER_NODE"));
     assert_eq!(error.metadata("nodeName"), Some("node-b"));
+    assert_eq!(error.metadata("attempts"), Some("2"));
     assert_eq!(error.precondition.expect("a PreconditionFailure").violations[0].subject, "42");
-    assert_eq!(atoti.seen().len(), 3, "one PATCH, two GETs");
+    let methods: Vec<_> = atoti.seen().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(methods, ["PATCH", "GET", "PATCH", "GET"]);
+}
+
+#[tokio::test]
+async fn an_atoti_that_answers_404_to_everything_for_a_moment_is_asked_again() {
+    let atoti = Upstream::start(|request, before| match (request.method.as_str(), before) {
+        ("PATCH", 0) => answer(404, "", ""),
+        ("PATCH", _) => answer(204, "", ""),
+        _ => query("RUNNING"),
+    })
+    .await;
+    let bridge = Bridge::start(&atoti.url()).await;
+    let client = bridge.client().await;
+    let reply = client.cancel_with(&cancel("42"), &[("x-request-id", "back")]).await;
+    assert_eq!(reply.cancelled().outcome, REQUESTED);
+    let audit = bridge.audit("back").await;
+    assert_eq!((&audit["code"], &audit["attempts"]), (&"OK".into(), &2.into()));
+    assert_eq!(atoti.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_cancel_that_is_sent_again_is_told() {
+    let lost = Answer::BytesThenClose(Vec::new());
+    for (what, patches, reads, code, told, attempts) in [
+        ("not allowed", vec![answer(403, "", "")], vec!["RUNNING"], 7, "BACKEND_PERMISSION_DENIED", 2),
+        (
+            "away again",
+            vec![answer(503, "Retry-After: 9\r\n", "")],
+            vec!["RUNNING"],
+            14,
+            "BACKEND_UNAVAILABLE",
+            2,
+        ),
+        ("it ended first", vec![answer(404, "", "")], vec!["RUNNING", "FAILED"], 5, "QUERY_NOT_RUNNING", 2),
+        ("lost, and ours", vec![lost, answer(404, "", "")], vec!["RUNNING", "CANCELLED"], 0, "", 3),
+    ] {
+        let (patched, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let patches = [vec![answer(404, "", "")], patches].concat();
+        let next = |counter: &AtomicUsize, most: usize| counter.fetch_add(1, Ordering::SeqCst).min(most - 1);
+        let atoti = Upstream::start(move |request, _| match request.method.as_str() {
+            "PATCH" => patches[next(&patched, patches.len())].clone(),
+            _ => query(reads[next(&read, reads.len())]),
+        })
+        .await;
+        let bridge = Bridge::start(&atoti.url()).await;
+        let reply = bridge.client().await.cancel_with(&cancel("42"), &[("x-request-id", "again")]).await;
+        assert_eq!(reply.code(), code, "{what}");
+        assert_eq!(bridge.audit("again").await["attempts"], attempts, "{what}");
+        if code == 0 {
+            assert_eq!(reply.cancelled().outcome, CANCELLED, "{what}");
+        } else {
+            assert_eq!((reply.error().reason(), reply.error().metadata("requestSent")), (told, Some("true")));
+        }
+    }
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use crate::support::{
     bridge::Bridge,
     client::{Client, cancel},
     frames::{
-        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, Raw, SETTINGS, block,
-        frame, headers,
+        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, Raw, SETTINGS,
+        WINDOW_UPDATE, block, frame, headers,
     },
     upstream::{Answer, Upstream, answer},
     within,
@@ -40,7 +40,11 @@ async fn settings_bound_streams_and_headers() {
         })
         .collect();
     assert!(entries.contains(&(3, 256)), "MAX_CONCURRENT_STREAMS: {entries:?}");
+    assert!(entries.contains(&(4, 64 * 1024)), "INITIAL_WINDOW_SIZE: {entries:?}");
     assert!(entries.contains(&(6, 64 * 1024)), "MAX_HEADER_LIST_SIZE: {entries:?}");
+    // The connection's own window is what HTTP/2 begins with, and what is added at once.
+    let added = raw.next_of(WINDOW_UPDATE).await.expect("more for the connection");
+    assert_eq!((added.stream, added.payload), (0, (512 * 1024 - 65_535_u32).to_be_bytes().to_vec()));
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! DeleteQuery and DeleteQueries: only what has ended goes, only who may makes it go, and every attempt is recorded.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use atoti_grpc_bridge::simulator::{Fault, NewQuery, Options, Outcome, QueryType, Simulator, Status};
 
@@ -103,13 +106,14 @@ async fn a_query_that_still_runs_is_kept_and_the_reason_says_so() {
 #[tokio::test]
 async fn a_bad_request_is_not_taken_for_a_query_that_runs() {
     let query = |status: &str| answer(200, "", &format!(r#"{{"id":"42","status":"{status}"}}"#));
-    for (read, code, reason) in [
-        (query("SUCCESSFUL"), 3, "BACKEND_REJECTED_REQUEST"),
-        (query("SOMETHING_NEW"), 3, "BACKEND_REJECTED_REQUEST"),
-        (answer(404, "", ""), 3, "BACKEND_REJECTED_REQUEST"),
-        (answer(500, "", ""), 3, "BACKEND_REJECTED_REQUEST"),
-        (Answer::BytesThenClose(Vec::new()), 3, "BACKEND_REJECTED_REQUEST"),
-        (query("RUNNING"), 9, "QUERY_STILL_RUNNING"),
+    for (read, deletions, code, reason) in [
+        // It has ended, and may have been running a moment ago: that is tried once.
+        (query("SUCCESSFUL"), 2, 3, "BACKEND_REJECTED_REQUEST"),
+        (query("SOMETHING_NEW"), 1, 3, "BACKEND_REJECTED_REQUEST"),
+        (answer(404, "", ""), 1, 3, "BACKEND_REJECTED_REQUEST"),
+        (answer(500, "", ""), 1, 3, "BACKEND_REJECTED_REQUEST"),
+        (Answer::BytesThenClose(Vec::new()), 1, 3, "BACKEND_REJECTED_REQUEST"),
+        (query("RUNNING"), 1, 9, "QUERY_STILL_RUNNING"),
     ] {
         let atoti = Upstream::start(move |seen, _| match &*seen.method {
             "DELETE" => answer(400, "", ""),
@@ -120,8 +124,55 @@ async fn a_bad_request_is_not_taken_for_a_query_that_runs() {
         let reply = delete_one(&bridge.client().await, "42", &[]).await;
         assert_eq!((reply.code(), reply.error().reason()), (code, reason));
         assert_eq!(reply.error().metadata("httpStatus"), Some("400"));
-        let deletions = atoti.seen().iter().filter(|seen| seen.method == "DELETE").count();
-        assert_eq!(deletions, 1);
+        assert_eq!(reply.error().metadata("attempts"), Some(&*deletions.to_string()));
+        assert_eq!(atoti.seen().iter().filter(|seen| seen.method == "DELETE").count(), deletions);
+    }
+}
+
+/// An Atoti that answers deletions one after the other, the last one for ever, and shows a query that has ended.
+async fn just_ended(deletions: Vec<Answer>) -> Upstream {
+    let made = AtomicUsize::new(0);
+    let ended = answer(200, "", r#"{"id":"42","status":"SUCCESSFUL"}"#);
+    Upstream::start(move |seen, _| match &*seen.method {
+        "DELETE" => deletions[made.fetch_add(1, Ordering::SeqCst).min(deletions.len() - 1)].clone(),
+        _ => ended.clone(),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_query_that_ends_while_atoti_refuses_to_delete_it_is_deleted() {
+    let atoti = just_ended(vec![answer(400, "", ""), answer(204, "", "")]).await;
+    let bridge = Bridge::start(&atoti.url()).await;
+    let reply = delete_one(&bridge.client().await, "42", &[("x-request-id", "ends")]).await;
+    assert_eq!(reply.code(), 0);
+    let audit = bridge.audit("ends").await;
+    assert_eq!((&audit["code"], &audit["attempts"]), (&"OK".into(), &2.into()));
+    let methods: Vec<_> = atoti.seen().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(methods, ["DELETE", "GET", "DELETE"]);
+}
+
+#[tokio::test]
+async fn what_becomes_of_the_deletion_that_is_made_once_more_is_told() {
+    let (refused, gone, lost) =
+        (answer(400, "", ""), answer(404, "", ""), Answer::BytesThenClose(Vec::new()));
+    for (what, deletions, code, reason, attempts) in [
+        ("somebody else was faster", vec![refused.clone(), gone.clone()], 5, "QUERY_NOT_FOUND", "2"),
+        ("the answer is lost, and it was ours", vec![refused.clone(), lost.clone(), gone.clone()], 0, "", ""),
+        ("lost before, and it was ours", vec![lost, refused.clone(), gone], 0, "", ""),
+        ("not allowed", vec![refused.clone(), answer(403, "", "")], 7, "BACKEND_PERMISSION_DENIED", "2"),
+        ("no time for an answer", vec![refused, Answer::Hang], 4, "BACKEND_TIMEOUT", ""),
+    ] {
+        let atoti = just_ended(deletions).await;
+        let bridge = Bridge::start(&atoti.url()).await;
+        let client = bridge.client().await;
+        let reply = delete_one(&client, "42", &[("grpc-timeout", "1500m")]).await;
+        assert_eq!(reply.code(), code, "{what}");
+        if code != 0 {
+            let error = reply.error();
+            assert_eq!((error.reason(), error.metadata("requestSent")), (reason, Some("true")), "{what}");
+            assert!(attempts.is_empty() || error.metadata("attempts") == Some(attempts), "{what}");
+        }
     }
 }
 

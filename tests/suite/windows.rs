@@ -202,11 +202,14 @@ async fn busy_atoti(running: usize) -> (Simulator, String) {
     (atoti, ids.into_iter().next().expect("one"))
 }
 
-/// Calls a streaming method with a while for it, and no room for its answers.
-async fn call_deaf(raw: &mut Raw, stream: u32, method: &str, request: &[u8]) {
+/// A while for a call.
+const A_WHILE: &[(&str, &str)] = &[("grpc-timeout", "1500m")];
+
+/// Calls a streaming method with no room for its answers.
+async fn call_deaf(raw: &mut Raw, stream: u32, method: &str, request: &[u8], more: &[(&str, &str)]) {
     let path = format!("/atoti.queryhistory.v1.QueryHistoryService/{method}");
     let length = u8::try_from(request.len()).expect("a short one");
-    raw.send(&frame(HEADERS, END_HEADERS, stream, &headers(&path, &[("grpc-timeout", "1500m")]))).await;
+    raw.send(&frame(HEADERS, END_HEADERS, stream, &headers(&path, more))).await;
     raw.send(&frame(DATA, END_STREAM, stream, &[&[0, 0, 0, 0, length][..], request].concat())).await;
     let head = raw.next_on(stream).await.expect("a head");
     assert_eq!((head.kind, head.flags), (HEADERS, END_HEADERS), "more is to come");
@@ -226,7 +229,7 @@ async fn a_watch_that_nobody_takes_gives_its_place_back_at_its_deadline() {
     let (atoti, query_id) = busy_atoti(1).await;
     let bridge = Bridge::start(&atoti.base_url()).await;
     let mut raw = with_window(&bridge, 0).await;
-    call_deaf(&mut raw, 1, "WatchQuery", &GetQueryRequest { query_id }.encode_to_vec()).await;
+    call_deaf(&mut raw, 1, "WatchQuery", &GetQueryRequest { query_id }.encode_to_vec(), A_WHILE).await;
     assert_eq!(bridge.metric("atoti_bridge_watches").await, Some(1.0));
     until(&bridge, "atoti_bridge_watches", 0.0).await;
     assert!(raw.lives().await, "though its stream is open");
@@ -247,7 +250,7 @@ async fn bulk_cancels_that_nobody_takes_give_their_places_back_at_their_deadline
         };
         let mut raw = with_window(&bridge, 0).await;
         for stream in [1, 3] {
-            call_deaf(&mut raw, stream, "CancelQueries", &request.encode_to_vec()).await;
+            call_deaf(&mut raw, stream, "CancelQueries", &request.encode_to_vec(), A_WHILE).await;
         }
         within("a free place", async {
             while client.cancel(&CancelQueryRequest { allow_finished: true, ..cancel(&id) }).await.code() == 8
@@ -257,5 +260,59 @@ async fn bulk_cancels_that_nobody_takes_give_their_places_back_at_their_deadline
         })
         .await;
         assert!(raw.lives().await, "though their streams are open");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_without_a_deadline_that_nobody_takes_gives_its_place_back() {
+    // It changes whenever it is looked at.
+    let atoti = Upstream::start(|_, before| {
+        answer(200, "", &format!(r#"{{"id":"42","status":"RUNNING","username":"{before}"}}"#))
+    })
+    .await;
+    let bridge = Bridge::start_with(&atoti.url(), &["--max-deadline=1s"]).await;
+    let mut raw = with_window(&bridge, 0).await;
+    let request = GetQueryRequest { query_id: "42".to_owned() }.encode_to_vec();
+    call_deaf(&mut raw, 1, "WatchQuery", &request, &[]).await;
+    until(&bridge, "atoti_bridge_watches", 1.0).await;
+    until(&bridge, "atoti_bridge_watches", 0.0).await;
+    assert!(raw.lives().await, "though its stream is open");
+    // Whoever begins to read is told all that there is, and how it ended.
+    raw.send(&[window_update(1, 65_535), window_update(0, 65_535)].concat()).await;
+    let mut last = raw.next_on(1).await.expect("an answer");
+    while last.kind == DATA {
+        last = raw.next_on(1).await.expect("trailers");
+    }
+    assert_eq!((last.kind, last.flags), (HEADERS, END_HEADERS | END_STREAM));
+}
+
+#[tokio::test]
+async fn a_bulk_cancel_without_a_deadline_that_nobody_takes_stops_nothing_more_and_is_over() {
+    for validate_only in [true, false] {
+        let (atoti, id) = busy_atoti(99).await;
+        let flags = ["--max-in-flight=1", "--max-deadline=1s", "--max-connection-age=2s"];
+        let bridge = Bridge::start_with(&atoti.base_url(), &flags).await;
+        let client = bridge.client().await;
+        let request = CancelQueriesRequest {
+            filter: Some(of_user("runaway")),
+            validate_only,
+            ..CancelQueriesRequest::default()
+        };
+        let mut raw = with_window(&bridge, 0).await;
+        let of_id = [("x-request-id", "deaf")];
+        call_deaf(&mut raw, 1, "CancelQueries", &request.encode_to_vec(), &of_id).await;
+        let record = |line: &serde_json::Value| line["request_id"] == "deaf" && line["matches"].is_u64();
+        let whole = bridge.logged("the record of the whole", record).await;
+        assert_eq!((&whole["error_reason"], &whole["caller_waited"]), (&"CALLER_GONE".into(), &false.into()));
+        let cancels = atoti.requests().into_iter().filter(|request| request.method == "PATCH").count();
+        assert_eq!(whole["attempted"], cancels);
+        assert!(cancels < 99 && (cancels > 0 || validate_only), "{cancels} of 99");
+        assert_ne!(
+            client.cancel(&CancelQueryRequest { allow_finished: true, ..cancel(&id) }).await.code(),
+            8
+        );
+        // Nor does it hold its connection beyond the age: the deadline's length, twice, and a second for last bytes.
+        while raw.next().await.is_some() {}
+        until(&bridge, "atoti_bridge_calls_in_flight", 0.0).await;
     }
 }

@@ -25,6 +25,9 @@ pub(super) fn worth_telling(code: Code) -> impl Iterator<Item = (&'static str, &
 pub(super) fn on(refusal: &Refusal) -> String {
     let by_reason = match refusal.reason() {
         "QUERY_NOT_RUNNING" => "nothing: it has ended; cancel --allow-finished takes that for success",
+        "QUERY_NOT_FOUND" if refusal.metadata("historyRead") == Some("false") => {
+            "again in a moment: nobody could look whether it runs on another node"
+        }
         "QUERY_NOT_FOUND" | "QUERY_EXPIRED" => {
             "look for it with query list; ids are those of this Atoti Server"
         }
