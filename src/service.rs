@@ -27,7 +27,11 @@ mod watch;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::futures::TaskLocalFuture,
+    task_local,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status};
 
@@ -133,7 +137,7 @@ impl QueryHistory {
 /// The same few steps for every unary method.
 macro_rules! unary {
     ($self:ident, $request:ident, $serve:expr) => {{
-        let caller = caller_of(&$request)?;
+        let caller = caller()?;
         let done = $serve(&$self.0, &caller, $request.into_inner()).await;
         answer(&caller, done)
     }};
@@ -155,7 +159,7 @@ impl QueryHistoryService for QueryHistory {
         &self,
         request: Request<CancelQueriesRequest>,
     ) -> Result<Response<Self::CancelQueriesStream>, Status> {
-        let caller = caller_of(&request)?;
+        let caller = caller()?;
         let answers = bulk::serve(&self.0, &caller, request.into_inner());
         answer(&caller, answers)
     }
@@ -185,7 +189,7 @@ impl QueryHistoryService for QueryHistory {
         &self,
         request: Request<WatchQueryRequest>,
     ) -> Result<Response<Self::WatchQueryStream>, Status> {
-        let caller = caller_of(&request)?;
+        let caller = caller()?;
         let answers = watch::serve(&self.0, &caller, request.get_ref());
         answer(&caller, answers)
     }
@@ -219,13 +223,23 @@ impl QueryHistoryService for QueryHistory {
     }
 }
 
+task_local! {
+    /// Of the call that is served by the task at hand.
+    static CALLER: Arc<Caller>;
+}
+
+/// Serves a call for a caller, see [`caller`].
+pub fn serving<F: Future>(caller: Arc<Caller>, call: F) -> TaskLocalFuture<Arc<Caller>, F> {
+    CALLER.scope(caller, call)
+}
+
 /// The caller, as the server's stack read it from the headers.
 ///
 /// # Errors
 ///
 /// INTERNAL, outside of that stack.
-pub fn caller_of<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
-    request.extensions().get().cloned().ok_or_else(|| {
+pub fn caller() -> Result<Arc<Caller>, Status> {
+    CALLER.try_with(Arc::clone).map_err(|_| {
         tracing::error!("a call came without its caller: the service runs outside of its stack");
         Failure::Bug.to_status(Subject::default())
     })

@@ -302,7 +302,7 @@ impl Failure {
 /// `known` says whether there is such a method.
 #[must_use]
 pub fn of_library(head: &HeaderMap, known: bool) -> Option<Failure> {
-    let code = Code::from_bytes(head.get("grpc-status")?.as_bytes());
+    let code = Code::from_bytes(head.get(Status::GRPC_STATUS)?.as_bytes());
     if head.contains_key("grpc-status-details-bin") {
         return None;
     }

@@ -1,7 +1,7 @@
 //! The HTTP client: one per process, which does nothing of its own accord: no redirects, no proxies, no repeats. Built
 //! again when a certificate changes.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{mem, sync::Arc, time::SystemTime};
 
 use http::Request;
 use hyper::{Response, body::Incoming};
@@ -75,17 +75,18 @@ impl Http {
 }
 
 impl Client {
-    /// Sends a request and waits for the head of its answer, whose body comes by the connection that is given back.
+    /// Sends a request and waits for the head of its answer, whose body comes by the connection that is given back. The
+    /// request is taken from where it is: it is large, and would be moved from future to future.
     pub(super) async fn send(
         &self,
         origin: &Origin,
-        mut request: Request<Content>,
+        request: &mut Request<Content>,
     ) -> Result<(Pooled, Response<Incoming>), Failed> {
         // Those that Atoti has closed meanwhile give the request back as it is.
         while let Some(mut pooled) = self.pool.take(origin) {
-            match pooled.link.send(request).await {
+            match pooled.link.send(mem::take(request)).await {
                 Ok(answer) => return Ok((pooled, answer)),
-                Err(Unanswered { untouched: Some(back), .. }) => request = back,
+                Err(Unanswered { untouched: Some(back), .. }) => *request = back,
                 Err(Unanswered { error, .. }) => return Err(unanswered(&error)),
             }
         }
@@ -93,7 +94,7 @@ impl Client {
         // Seldom needed and large: it is not to take room in every call.
         let link = Box::pin(self.connector.connect(origin)).await?;
         let mut pooled = self.pool.opened(link);
-        match pooled.link.send(request).await {
+        match pooled.link.send(mem::take(request)).await {
             Ok(answer) => Ok((pooled, answer)),
             Err(Unanswered { error, .. }) => Err(unanswered(&error)),
         }

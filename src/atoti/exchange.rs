@@ -3,7 +3,10 @@
 use std::{error::Error as StdError, pin::pin, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, header, uri::Uri};
-use hyper::{Response, body::Incoming};
+use hyper::{
+    Response,
+    body::{Body as _, Incoming},
+};
 use jiff::Timestamp;
 use tokio::{
     sync::SemaphorePermit,
@@ -141,8 +144,13 @@ impl Exchange<'_> {
         authorization: Option<HeaderValue>,
         before: u32,
     ) -> Result<Success, Failed> {
-        let Ok(_turn) = timeout_at(self.bounds.begin_by, self.turn(atoti)).await else {
-            return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over while waiting for a turn"));
+        let _turn = match self.lane {
+            Some(lane) => match atoti.lanes.try_enter(lane) {
+                Some(turn) => Some(turn),
+                // What is seldom done takes no room in every call.
+                None => Some(Box::pin(self.turn(atoti, lane)).await?),
+            },
+            None => None,
         };
         let now = Instant::now();
         let end_by = self.bounds.end_by.min(now + self.bounds.per_attempt);
@@ -152,7 +160,7 @@ impl Exchange<'_> {
         let attempt = Attempt::start(&atoti.telemetry, &self.asked.target, self.asked, self.trace(), before);
         let mut request = self.request(authorization);
         attempt.propagate(request.headers_mut());
-        let done = self.carry_out(&atoti.http.client(), request, end_by).await;
+        let done = self.carry_out(&atoti.http.client(), &mut request, end_by).await;
         match &done {
             Ok(success) => attempt.ended(Some(success.http_status), None),
             Err(failed) => attempt.ended(failed.http_status, Some(failed.fact.error_type())),
@@ -160,10 +168,10 @@ impl Exchange<'_> {
         done
     }
 
-    async fn turn<'l>(&self, atoti: &'l Atoti) -> Option<SemaphorePermit<'l>> {
-        let lane = self.lane?;
+    async fn turn<'l>(&self, atoti: &'l Atoti, lane: Lane) -> Result<SemaphorePermit<'l>, Failed> {
         let _waiting = atoti.telemetry.metrics.upstream.waiting();
-        Some(atoti.lanes.enter(lane).await)
+        let turn = timeout_at(self.bounds.begin_by, atoti.lanes.enter(lane)).await;
+        turn.map_err(|_| Failed::new(Fact::DeadlineBeforeSend, "deadline over while waiting for a turn"))
     }
 
     fn request(&self, authorization: Option<HeaderValue>) -> Request<Content> {
@@ -192,7 +200,7 @@ impl Exchange<'_> {
     async fn carry_out(
         &self,
         client: &Client,
-        request: Request<Content>,
+        request: &mut Request<Content>,
         end_by: Instant,
     ) -> Result<Success, Failed> {
         let (pooled, response) = self.head(client, request, end_by).await?;
@@ -233,7 +241,7 @@ impl Exchange<'_> {
     async fn head(
         &self,
         client: &Client,
-        request: Request<Content>,
+        request: &mut Request<Content>,
         end_by: Instant,
     ) -> Result<(Pooled, Response<Incoming>), Failed> {
         let mut exchange = pin!(client.send(self.asked.origin(), request));
@@ -267,10 +275,15 @@ impl Exchange<'_> {
         };
         let (head, mut rest) = response.into_parts();
         let link = &mut pooled.link;
-        let (body, end) = read_body(link, &mut rest, self.body_cap, body_by).await;
+        let (body, end) = if rest.is_end_stream() {
+            // As the answer to a cancel nearly always.
+            (Body::default(), BodyEnd::Complete)
+        } else {
+            Box::pin(read_body(link, &mut rest, self.body_cap, body_by)).await
+        };
         let reusable = match end {
             BodyEnd::Complete => true,
-            BodyEnd::Capped => throw_away(link, &mut rest).await,
+            BodyEnd::Capped => Box::pin(throw_away(link, &mut rest)).await,
             BodyEnd::Cut | BodyEnd::TimedOut => false,
         };
         if reusable {

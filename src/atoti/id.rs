@@ -1,5 +1,7 @@
 //! Query ids: the one piece of a caller's text that becomes part of a URL.
 
+use std::sync::Arc;
+
 /// The longest id taken, in characters. Atoti's own have up to 19.
 pub const MAX_QUERY_ID_LENGTH: usize = 128;
 
@@ -9,7 +11,7 @@ pub const MAX_QUERY_ID_LENGTH: usize = 128;
 /// is ever escaped or unescaped on the way, and neither `.` nor `..`, which URLs resolve away. Ids are text and stay
 /// text: most are too large for a floating-point number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueryId(String);
+pub struct QueryId(Arc<str>);
 
 impl QueryId {
     /// Takes an id, or nothing.
@@ -19,7 +21,7 @@ impl QueryId {
         let valid = (1..=MAX_QUERY_ID_LENGTH).contains(&text.len())
             && text.bytes().all(unreserved)
             && !matches!(text, "." | "..");
-        valid.then(|| Self(text.to_owned()))
+        valid.then(|| Self(text.into()))
     }
 
     /// The id as the caller gave it.

@@ -27,6 +27,12 @@ impl Lanes {
         Self { everybody: Semaphore::new(turns.get() - kept), cancels: Semaphore::new(kept) }
     }
 
+    /// A turn, if one is free; it ends when what is given back is dropped.
+    pub(super) fn try_enter(&self, lane: Lane) -> Option<SemaphorePermit<'_>> {
+        let turn = self.everybody.try_acquire().ok();
+        turn.or_else(|| if lane == Lane::Cancels { self.cancels.try_acquire().ok() } else { None })
+    }
+
     /// Waits for a turn; it ends when what is given back is dropped.
     pub(super) async fn enter(&self, lane: Lane) -> SemaphorePermit<'_> {
         const NEVER: &str = "no lane is ever closed";

@@ -1,7 +1,7 @@
 //! How an operation is carried out: with whose credentials, and repeated when.
 
 use http::{HeaderMap, HeaderValue, header};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::Budget as _;
 
 use super::{
@@ -101,16 +101,21 @@ impl Atoti {
                 Ok(Some(HeaderValue::clone(&file.current())))
             }
             Credentials::Jwt { login, tokens } => {
-                let ask = || Box::pin(self.ask_for_token(login.current().as_ref().clone(), by));
-                tokens.get(refused, ask).await.map(Some)
+                // Asked for as long as any request may take: what becomes of it holds for all who wait, and must not
+                // be that the first of them was in a hurry.
+                let ask = || Box::pin(self.ask_for_token(login.current().as_ref().clone()));
+                let token = timeout_at(by, tokens.get(refused, ask)).await;
+                let late = Failed::new(Fact::DeadlineBeforeSend, "deadline over while waiting for a token");
+                token.unwrap_or(Err(late)).map(Some)
             }
         }
     }
 
     /// `GET /activeviam/jwt/rest/v3/token`.
-    async fn ask_for_token(&self, login: HeaderValue, by: Instant) -> Result<Token, Failed> {
+    async fn ask_for_token(&self, login: HeaderValue) -> Result<Token, Failed> {
         let (asked, headers) = (self.base.token(), HeaderMap::new());
         // No call can do without it.
+        let by = Instant::now() + self.timeout;
         let exchange = self.bounded(&asked, by, TOKEN_BODY_CAP, &headers, None);
         let answer = exchange.attempt(self, Some(login), 0).await;
         match answer {

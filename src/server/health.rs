@@ -98,7 +98,7 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        let caller = service::caller_of(&request)?;
+        let caller = service::caller()?;
         match self.names.get(&*request.into_inner().service) {
             Some(state) => Ok(Response::new(response(*state.borrow()))),
             None => Err(service::refuse(&Failure::UnknownHealthName, &caller)),
@@ -108,7 +108,7 @@ impl health_server::Health for Health {
     type WatchStream = Watch;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watch>, Status> {
-        let caller = service::caller_of(&request)?;
+        let caller = service::caller()?;
         let states: Pin<Box<dyn Stream<Item = ServingStatus> + Send>> =
             match self.names.get(&*request.into_inner().service) {
                 Some(state) => Box::pin(changes(state.subscribe())),

@@ -188,5 +188,5 @@ impl HttpBody for Observing {
 }
 
 fn code(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
 }

@@ -106,14 +106,13 @@ impl Shared {
             Ok(held) => held,
             Err(failure) => return service::refuse(&failure, caller).into_http(),
         };
-        let mut request = request.map(|body| HalfSent { body: HeadersOnly(body), held, received: 0 });
-        request.extensions_mut().insert(Arc::clone(caller));
+        let request = request.map(|body| HalfSent { body: HeadersOnly(body), held, received: 0 });
         let answer = match &self.ours {
             Some(ours) if kind == Kind::Ours => Either::Left(ours.clone().call(request)),
             _ => Either::Right(Box::pin(self.routes.clone().oneshot(request.map(Body::new)))),
         };
         // Without it a panic resets the stream, and the caller takes that for a cancelled call.
-        let work = AssertUnwindSafe(answer).catch_unwind();
+        let work = AssertUnwindSafe(service::serving(Arc::clone(caller), answer)).catch_unwind();
         // Around the reading of the request too: a caller that never ends its request has a deadline all the same.
         let failure = match timeout_at(caller.answer_by, work).await {
             Ok(Ok(Ok(mut response))) => {

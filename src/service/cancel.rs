@@ -16,7 +16,7 @@ use super::{
     stop::{Stop, Stopped},
 };
 use crate::{
-    atoti::{self, Accepted, Atoti, Call, Filter, Lane, Node, Part, QueryId, QueryStatus},
+    atoti::{self, Accepted, Atoti, Call, Filter, Lane, Node, Part, QueryStatus},
     proto::queryhistory::{
         CancelAllQueriesRequest, CancelAllQueriesResponse, CancelOutcome, CancelQueryRequest,
         CancelQueryResponse,
@@ -32,9 +32,6 @@ pub(super) async fn one(
     caller: &Arc<Caller>,
     request: CancelQueryRequest,
 ) -> Result<CancelQueryResponse, Failure> {
-    if let Some(id) = QueryId::parse(&request.query_id) {
-        caller.is_about(&id);
-    }
     let checked =
         check(&request, caller).and_then(|stop| Ok((stop, bridge.admit_attempt(caller, Lane::Cancels)?)));
     let attempt = Attempt {
@@ -58,6 +55,9 @@ pub(super) async fn one(
 pub(super) fn check(request: &CancelQueryRequest, caller: &Caller) -> Result<Stop, Failure> {
     let mut check = Check::default();
     let (id, wait) = (check.query_id(&request.query_id), check.wait(request.wait));
+    if let Some(id) = &id {
+        caller.is_about(id);
+    }
     check.reason(&request.reason);
     let allow_finished = request.allow_finished;
     let stop = id.zip(wait).map(|(id, wait)| Stop { id, wait, allow_finished, at: None });

@@ -236,3 +236,22 @@ async fn a_crowd_does_not_ask_a_failing_token_endpoint_one_by_one() {
     }
     assert!(atoti.seen().len() < 10, "{} requests", atoti.seen().len());
 }
+
+/// What one caller has no time for is not what all the others get.
+#[tokio::test]
+async fn a_hurried_caller_does_not_keep_the_token_from_others() {
+    let atoti = Upstream::start(|request, _| match request.method.as_str() {
+        "GET" if request.target == TOKEN => {
+            let token = b"HTTP/1.1 200 X\r\nContent-Length: 17\r\n\r\n{\"token\":\"a.b.c\"}";
+            Answer::After(Duration::from_millis(300), token.to_vec())
+        }
+        _ => answer(204, "", ""),
+    })
+    .await;
+    let bridge = File::new("bridge:x").bridge(&atoti.url(), "jwt").await;
+    let client = Arc::new(bridge.client().await);
+    let hurried = client.cancel_with(&cancel("42"), &[("grpc-timeout", "100m")]).await;
+    assert_eq!(hurried.error().reason(), "DEADLINE_BEFORE_SEND");
+    let patient = client.cancel_with(&cancel("42"), &[("grpc-timeout", "10S")]).await;
+    assert_eq!(patient.code(), 0, "{}", patient.everything());
+}
