@@ -157,7 +157,8 @@ impl Exchange<'_> {
         if now + SHORTEST_ATTEMPT > self.bounds.begin_by {
             return Err(Failed::new(Fact::DeadlineBeforeSend, "deadline over before sending"));
         }
-        let attempt = Attempt::start(&atoti.telemetry, &self.asked.target, self.asked, self.trace(), before);
+        let attempt =
+            Attempt::start(&atoti.telemetry, &self.asked.target, self.asked, self.trace(), now, before);
         let mut request = self.request(authorization);
         attempt.propagate(request.headers_mut());
         let done = self.carry_out(&atoti.http.client(), &mut request, end_by).await;
@@ -269,16 +270,16 @@ impl Exchange<'_> {
         response: Response<Incoming>,
         end_by: Instant,
     ) -> Result<Success, Failed> {
-        let body_by = match self.expected {
-            Expected::Nothing => end_by.min(Instant::now() + WRITE_BODY_PATIENCE),
-            Expected::Json => end_by,
-        };
         let (head, mut rest) = response.into_parts();
         let link = &mut pooled.link;
         let (body, end) = if rest.is_end_stream() {
             // As the answer to a cancel nearly always.
             (Body::default(), BodyEnd::Complete)
         } else {
+            let body_by = match self.expected {
+                Expected::Nothing => end_by.min(Instant::now() + WRITE_BODY_PATIENCE),
+                Expected::Json => end_by,
+            };
             Box::pin(read_body(link, &mut rest, self.body_cap, body_by)).await
         };
         let reusable = match end {

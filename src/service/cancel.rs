@@ -43,7 +43,8 @@ pub(super) async fn one(
     let (stop, admission) = checked.map_err(|failure| attempt.refused(bridge, caller, failure))?;
     let (atoti, call) = (Arc::clone(&bridge.atoti), caller.call(Lane::Cancels));
     let work = move |gone: CancellationToken| async move {
-        let stopped = stop.carry_out(&atoti, &call, &gone).await?;
+        // By itself: what is around it would be moved about with all the room that it needs.
+        let stopped = Box::pin(stop.carry_out(&atoti, &call, &gone)).await?;
         let outcome = Some(stopped.outcome.as_str_name());
         let success = Success { outcome, attempts: stopped.attempts };
         Ok((stopped, success))

@@ -77,7 +77,7 @@ pub struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// Begins one: `before` attempts of the same operation came before it. What nobody's call has asked for, such as a
+    /// Begins one, now: `before` attempts of the same operation came before it. What nobody's call has asked for, such as a
     /// probe, has no parent, and no span.
     #[must_use]
     pub fn start(
@@ -85,13 +85,14 @@ impl<'a> Attempt<'a> {
         target: &'a Target,
         url: &dyn fmt::Display,
         parent: Option<&TraceContext>,
+        started: Instant,
         before: u32,
     ) -> Self {
         let parent = parent.map(|context| TraceParent { context, url, before });
         Self {
             telemetry,
             target,
-            started: Instant::now(),
+            started,
             span: telemetry.traces.request(target, parent),
             http_status: None,
             error: Some(CANCELLED),
