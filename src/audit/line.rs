@@ -8,21 +8,18 @@ use serde::Serialize;
 
 use super::{Bulk, Caller, Record, TARGET};
 
-/// Most lines are shorter.
-const USUAL_LENGTH: usize = 640;
-
 static TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
-struct Line(Vec<u8>);
+struct Line<'a>(&'a mut Vec<u8>);
 
-impl Line {
+impl Line<'_> {
     /// A field that is not the first; its name needs no escaping.
     fn put(&mut self, name: &'static str, value: impl Serialize) {
         let Self(line) = self;
         line.extend_from_slice(b",\"");
         line.extend_from_slice(name.as_bytes());
         line.extend_from_slice(b"\":");
-        serde_json::to_writer(line, &value).expect("texts and numbers are JSON");
+        serde_json::to_writer(&mut **line, &value).expect("texts and numbers are JSON");
     }
 
     fn put_some(&mut self, name: &'static str, value: Option<impl Serialize>) {
@@ -32,13 +29,12 @@ impl Line {
     }
 }
 
-/// With the fields that every event of the log has too.
-pub(super) fn line(record: &Record<'_>, at: Timestamp) -> Vec<u8> {
-    let mut line = Vec::with_capacity(USUAL_LENGTH);
-    line.extend_from_slice(b"{\"timestamp\":\"");
-    TIME.print_timestamp(&at, &mut line).expect("a vector takes everything");
-    line.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"cancel or delete attempted\"");
-    let mut line = Line(line);
+/// Writes the line, with the fields that every event of the log has too.
+pub(super) fn write(record: &Record<'_>, at: Timestamp, to: &mut Vec<u8>) {
+    to.extend_from_slice(b"{\"timestamp\":\"");
+    TIME.print_timestamp(&at, &mut *to).expect("a vector takes everything");
+    to.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"cancel or delete attempted\"");
+    let mut line = Line(to);
     line.put("operation", record.operation);
     line.put_some("query_id", record.query_id);
     line.put_some("filter", record.filter);
@@ -64,9 +60,8 @@ pub(super) fn line(record: &Record<'_>, at: Timestamp) -> Vec<u8> {
     }
     line.put("caller_waited", record.caller_waited);
     line.put("target", TARGET);
-    let Line(mut line) = line;
-    line.extend_from_slice(b"}\n");
-    line
+    let Line(to) = line;
+    to.extend_from_slice(b"}\n");
 }
 
 #[cfg(test)]
@@ -95,7 +90,8 @@ mod tests {
             caller_waited: false,
         };
         let at = "2026-11-25T17:40:00.123456789Z".parse().expect("a time");
-        let line = line(&record, at);
+        let mut line = Vec::new();
+        write(&record, at, &mut line);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
         let read: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
         let expected = serde_json::json!({

@@ -8,16 +8,16 @@ use std::{
     collections::VecDeque,
     fmt,
     fs::File,
-    io::{self, IoSlice, Write as _},
+    io::{self, Write as _},
+    mem,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
@@ -31,26 +31,86 @@ use crate::{config::AuditLog, files, telemetry::Metrics};
 
 /// Records that may wait: some MiB, and minutes of a busy night.
 const MOST_WAITING: usize = 10_000;
-/// Records written at once.
-const AT_ONCE: usize = 256;
-/// How long the first of them waits for others, where no call waits for it: to wake a thread and to write a file for
-/// every record would cost a busy bridge more than all the rest of the call.
+/// How long the first record waits for others, where no call waits for it: to wake a thread and to write a file for
+/// every one would cost a busy bridge more than all the rest of the call.
 const GATHER: Duration = Duration::from_millis(5);
 /// How long an attempt waits for its record, where it is required.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often what could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Room for lines that is kept when they have been written. More is given back.
+const ROOM_KEPT: usize = 256 * 1024;
 
-/// The audit trail of this process. Clones are the same.
+/// The audit trail of this process. Clones are the same; with the last of them the thread ends.
 #[derive(Clone, Debug)]
-pub struct Trail(Arc<Shared>);
+pub struct Trail(Arc<Handle>);
 
 #[derive(Debug)]
-struct Shared {
-    sender: SyncSender<Message>,
+struct Handle {
+    shared: Arc<Shared>,
     required: bool,
-    state: Arc<State>,
     metrics: Metrics,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.pending().ended = true;
+        self.shared.come.notify_one();
+    }
+}
+
+/// What calls and the thread share.
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    /// Wakes the thread.
+    come: Condvar,
+    state: State,
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        // A record is in it as a whole or not at all, see `Lines::push`.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread has not taken yet.
+#[derive(Debug, Default)]
+struct Pending {
+    lines: Lines,
+    /// All that waits is to be written, if it can be, and the thread ends.
+    closed: Option<oneshot::Sender<()>>,
+    ended: bool,
+}
+
+impl Pending {
+    const fn is_over(&self) -> bool {
+        self.closed.is_some() || self.ended
+    }
+}
+
+type Told = oneshot::Sender<Result<(), NotWritten>>;
+
+/// Lines, one behind the other.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// Each with its length, and whoever waits for it to be written.
+    each: VecDeque<(usize, Option<Told>)>,
+}
+
+impl Lines {
+    /// Adds one, or gives back who waits for it when there are too many.
+    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>), told: Option<Told>) -> Result<(), Option<Told>> {
+        if self.each.len() >= MOST_WAITING {
+            return Err(told);
+        }
+        let begin = self.bytes.len();
+        write(&mut self.bytes);
+        self.each.push_back((self.bytes.len() - begin, told));
+        Ok(())
+    }
 }
 
 /// Whether records can be written, as far as is known, and the telling of it when that changes.
@@ -79,18 +139,6 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotWritten;
 
-enum Message {
-    Line(Line),
-    /// All that waits is to be written, if it can be; the thread ends.
-    Close(oneshot::Sender<()>),
-}
-
-struct Line {
-    bytes: Vec<u8>,
-    /// Whoever waits for it to be written.
-    told: Option<oneshot::Sender<Result<(), NotWritten>>>,
-}
-
 impl Trail {
     /// Opens it.
     ///
@@ -99,18 +147,18 @@ impl Trail {
     /// Why the file cannot be opened for appending.
     pub fn open(log: &AuditLog, required: bool, metrics: Metrics) -> io::Result<Self> {
         let sink = Sink::open(log)?;
-        let (sender, receiver) = sync_channel(MOST_WAITING);
-        let state = Arc::new(State::default());
+        let shared = Arc::new(Shared::default());
         let mut writer = Writer {
             sink,
-            lines: VecDeque::new(),
+            lines: Lines::default(),
+            begin: 0,
             written: 0,
             gather: if required { Duration::ZERO } else { GATHER },
-            state: Arc::clone(&state),
+            shared: Arc::clone(&shared),
             metrics: metrics.clone(),
         };
-        thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&receiver))?;
-        Ok(Self(Arc::new(Shared { sender, required, state, metrics })))
+        thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
+        Ok(Self(Arc::new(Handle { shared, required, metrics })))
     }
 
     /// Whether attempts may go on: not when records are required, and the last could not be written.
@@ -119,7 +167,7 @@ impl Trail {
     ///
     /// [`NotWritten`], when they may not.
     pub fn ready(&self) -> Result<(), NotWritten> {
-        if self.0.required && self.0.state.is_failing() { Err(NotWritten) } else { Ok(()) }
+        if self.0.required && self.0.shared.state.is_failing() { Err(NotWritten) } else { Ok(()) }
     }
 
     /// Hands a record over, and waits for nothing.
@@ -143,7 +191,7 @@ impl Trail {
             Ok(written) => written.unwrap_or(Err(NotWritten)),
             // A disk that neither takes nor refuses: as bad as a full one.
             Err(_) => {
-                self.0.state.fails(&"no end of writing in sight");
+                self.0.shared.state.fails(&"no end of writing in sight");
                 Err(NotWritten)
             }
         }
@@ -152,29 +200,31 @@ impl Trail {
     /// Writes what waits, for as long as that may take.
     pub async fn close(&self, within: Duration) {
         let (told, closed) = oneshot::channel();
-        let in_time = async {
-            let mut message = Message::Close(told);
-            // The queue may be full; the thread makes room as fast as it can.
-            while let Err(TrySendError::Full(back)) = self.0.sender.try_send(message) {
-                message = back;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            let _ = closed.await;
-        };
-        let _ = tokio::time::timeout(within, in_time).await;
+        self.0.shared.pending().closed = Some(told);
+        self.0.shared.come.notify_one();
+        let _ = tokio::time::timeout(within, closed).await;
         let left = self.0.metrics.audit.pending();
         if left > 0 {
             tracing::error!(records = left, "audit records could not be written before the end");
         }
     }
 
-    fn send(&self, record: &Record<'_>, told: Option<oneshot::Sender<Result<(), NotWritten>>>) {
-        let Shared { sender, metrics, .. } = &*self.0;
+    fn send(&self, record: &Record<'_>, told: Option<Told>) {
+        let Handle { shared, metrics, .. } = &*self.0;
         metrics.audit.attempted(record.operation, record.code);
-        let line = Line { bytes: line::line(record, Timestamp::now()), told };
         metrics.audit.waits();
-        if sender.try_send(Message::Line(line)).is_err() {
-            metrics.audit.lost();
+        let mut pending = shared.pending();
+        let first = pending.lines.each.is_empty();
+        let pushed = pending.lines.push(|bytes| line::write(record, Timestamp::now(), bytes), told);
+        drop(pending);
+        match pushed {
+            // For those that follow it is awake, or on its way.
+            Ok(()) if first => shared.come.notify_one(),
+            Ok(()) => {}
+            Err(told) => {
+                metrics.audit.lost();
+                tell(told, Err(NotWritten));
+            }
         }
     }
 }
@@ -183,65 +233,80 @@ impl Trail {
 struct Writer {
     sink: Sink,
     /// Those that wait, the oldest first.
-    lines: VecDeque<Line>,
-    /// Bytes of the first line that are in the sink already.
+    lines: Lines,
+    /// Where the first of them begins.
+    begin: usize,
+    /// Bytes of it that are in the sink already.
     written: usize,
     gather: Duration,
-    state: Arc<State>,
+    shared: Arc<Shared>,
     metrics: Metrics,
 }
 
 impl Writer {
-    fn run(&mut self, receiver: &Receiver<Message>) {
-        let mut more = false;
+    fn run(&mut self) {
         loop {
-            let mut message = match receiver.recv_timeout(TRY_AGAIN) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.flush(),
-            };
-            if !more {
-                thread::sleep(self.gather);
-            }
-            let mut closed = None;
-            let mut taken = 0;
-            while let Some(next) = message.take() {
-                match next {
-                    Message::Line(line) => self.keep(line),
-                    Message::Close(told) => closed = Some(told),
-                }
-                taken += 1;
-                if taken < AT_ONCE && closed.is_none() {
-                    message = receiver.try_recv().ok();
-                }
-            }
-            more = taken == AT_ONCE;
+            let over = self.wait();
+            let closed = self.take();
             self.flush();
             if let Some(closed) = closed {
+                // Whoever waits may have lost patience.
                 let _ = closed.send(());
+            }
+            if over {
                 return;
             }
         }
     }
 
-    fn keep(&mut self, line: Line) {
-        if self.lines.len() < MOST_WAITING {
-            self.lines.push_back(line);
-        } else {
-            self.metrics.audit.lost();
-            tell(line.told, Err(NotWritten));
+    /// Waits until there is something to write, or to try again; tells whether it is the last time.
+    fn wait(&self) -> bool {
+        let nothing = |pending: &mut Pending| pending.lines.each.is_empty() && !pending.is_over();
+        let pending = self.shared.come.wait_timeout_while(self.shared.pending(), TRY_AGAIN, nothing);
+        let (pending, _) = pending.unwrap_or_else(PoisonError::into_inner);
+        let (over, none) = (pending.is_over(), pending.lines.each.is_empty());
+        drop(pending);
+        if !over && !none {
+            thread::sleep(self.gather);
         }
+        over
+    }
+
+    /// Takes what has come; and who waits for the end, if it is near.
+    fn take(&mut self) -> Option<oneshot::Sender<()>> {
+        let mut pending = self.shared.pending();
+        if self.lines.each.is_empty() {
+            // In exchange for the room that the last ones took.
+            mem::swap(&mut self.lines, &mut pending.lines);
+            return pending.closed.take();
+        }
+        let Lines { bytes, each } = mem::take(&mut pending.lines);
+        let closed = pending.closed.take();
+        drop(pending);
+        let mut rest = &bytes[..];
+        for (length, told) in each {
+            let (line, following) = rest.split_at(length);
+            rest = following;
+            if let Err(told) = self.lines.push(|bytes| bytes.extend_from_slice(line), told) {
+                self.metrics.audit.lost();
+                tell(told, Err(NotWritten));
+            }
+        }
+        closed
     }
 
     fn flush(&mut self) {
-        while !self.lines.is_empty() {
+        while !self.lines.each.is_empty() {
             match self.write() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return self.failed(&error),
             }
         }
-        self.state.works();
+        self.lines.bytes.clear();
+        self.lines.bytes.shrink_to(ROOM_KEPT);
+        self.begin = 0;
+        self.shared.state.works();
     }
 
     /// Writes some of what waits, as the operating system takes it.
@@ -250,20 +315,17 @@ impl Writer {
             // What is in the file before is a torn line there; here it is whole.
             self.written = 0;
         }
-        let mut slices = Vec::with_capacity(AT_ONCE);
-        for (index, line) in self.lines.iter().take(AT_ONCE).enumerate() {
-            slices.push(IoSlice::new(&line.bytes[if index == 0 { self.written } else { 0 }..]));
-        }
-        match self.sink.file.write_vectored(&slices)? {
+        match self.sink.file.write(&self.lines.bytes[self.begin + self.written..])? {
             // Or it would be tried without a pause, for ever.
             0 => return Err(io::ErrorKind::WriteZero.into()),
             taken => self.written += taken,
         }
         let mut whole = 0;
-        while let Some(line) = self.lines.pop_front_if(|line| line.bytes.len() <= self.written) {
-            self.written -= line.bytes.len();
+        while let Some((length, told)) = self.lines.each.pop_front_if(|(length, _)| *length <= self.written) {
+            self.written -= length;
+            self.begin += length;
             whole += 1;
-            tell(line.told, Ok(()));
+            tell(told, Ok(()));
         }
         self.metrics.audit.written(whole);
         Ok(())
@@ -271,14 +333,17 @@ impl Writer {
 
     fn failed(&mut self, error: &io::Error) {
         self.metrics.audit.failed();
-        self.state.fails(error);
-        for line in &mut self.lines {
-            tell(line.told.take(), Err(NotWritten));
+        self.shared.state.fails(error);
+        for (_, told) in &mut self.lines.each {
+            tell(told.take(), Err(NotWritten));
         }
+        // More may come for as long as it lasts.
+        self.lines.bytes.drain(..self.begin);
+        self.begin = 0;
     }
 }
 
-fn tell(told: Option<oneshot::Sender<Result<(), NotWritten>>>, what: Result<(), NotWritten>) {
+fn tell(told: Option<Told>, what: Result<(), NotWritten>) {
     if let Some(told) = told {
         // Its caller may have gone.
         let _ = told.send(what);
