@@ -164,8 +164,8 @@ need_vanguard() {
   fi
 }
 
-# The program beside the benchmarks. It is built before the bridge that is measured: along with a benchmark, cargo builds
-# the bridge as tests want it, and puts it into its place.
+# The rig of the benchmarks. To be built before the bridge that is measured: along with a benchmark, cargo builds the
+# bridge as tests want it, and puts it into its place.
 need_rig() {
   require cargo "install Rust by rustup; rust-version in Cargo.toml says which"
   RIG="$(cargo bench --locked --no-run --bench rig --message-format=json |

@@ -86,8 +86,9 @@ def write(cost):
 
 def main():
     parser = argparse.ArgumentParser(
-        prog="benches/budget", description="Counts the instructions and the allocations of a call, and fails when "
-                                           f"they are more than {BUDGET} allows. Takes some seconds, but for what has to be built.")
+        prog="benches/budget",
+        description=f"Counts the instructions and the allocations of a call, and fails when they are more than {BUDGET} "
+                    "allows. Takes some seconds, but for what has to be built.")
     parser.add_argument("--write", action="store_true", help=f"write what was counted to {BUDGET} instead")
     asked = parser.parse_args()
     # What has been started is ended then, too.

@@ -1,7 +1,7 @@
 """Reads what callgrind has written: instructions, where they went, and how often something was allocated.
 
-The format is that of valgrind's manual, "Callgrind Format Specification". A name is told once, with a number that stands
-for it afterwards. The line behind `calls=` is what the called function took, and belongs to that one.
+The format is that of valgrind's manual, "Callgrind Format Specification". A name is told once, with a number that
+stands for it afterwards. The line behind `calls=` is what the called function took, and belongs to that one.
 """
 
 import collections
