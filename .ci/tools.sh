@@ -164,6 +164,15 @@ need_vanguard() {
   fi
 }
 
+# The rig of the benchmarks. To be built before the bridge that is measured: along with a benchmark, cargo builds the
+# bridge as tests want it, and puts it into its place.
+need_rig() {
+  require cargo "install Rust by rustup; rust-version in Cargo.toml says which"
+  RIG="$(cargo bench --locked --no-run --bench rig --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/rig-[^"]*\)".*/\1/p')"
+  export RIG
+}
+
 need_cargo_fuzz() {
   CARGO_FUZZ="$TOOLS/cargo-fuzz-$CARGO_FUZZ_VERSION/bin/cargo-fuzz"
   [ -x "$CARGO_FUZZ" ] ||

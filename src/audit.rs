@@ -3,6 +3,8 @@
 //! A record holds who, what, why and what came of it; never credentials, never the text of a query. It is one line of
 //! JSON, and goes its own way ([`Trail`]): not through the log, whose level and losses it must not share.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod line;
 mod trail;
 

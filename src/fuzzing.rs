@@ -2,6 +2,10 @@
 //! what must be true of every input. Only there with the cargo feature `fuzzing`, and no part of the bridge's interface.
 //!
 //! Inputs are text where that is possible, so that a seed or a find can be read and written by hand.
+//!
+//! [`parts`] holds nothing against anything: it is for `benches/micro.rs`.
+
+pub mod parts;
 
 use std::{
     str,

@@ -72,6 +72,18 @@ pub(crate) fn retry_after(value: &[u8], now: Timestamp, ahead: i32) {
     }
 }
 
+/// The same, held against nothing.
+pub(crate) fn read_retry_after(head: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    answer::retry_after(head, now)
+}
+
+/// A page of the history in one piece, held against nothing.
+pub(crate) fn read_listing(bytes: Bytes) -> Option<Listing> {
+    let mut body = Body::default();
+    body.push(bytes);
+    body.json().ok()
+}
+
 /// An answer, cut into pieces: success is a 2xx that is no web page, and whole where it matters; and nothing is read
 /// differently for how it was cut.
 pub(crate) fn answer(status: u16, head: &HeaderMap, body: &[u8], cut: usize, end: u8) {

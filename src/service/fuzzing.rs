@@ -37,6 +37,11 @@ pub(crate) fn timeout(value: &[u8]) {
     assert_eq!(timeout::parse(value).map(|timeout| timeout.as_nanos()), another());
 }
 
+/// The same, held against nothing.
+pub(crate) fn read_timeout(value: &[u8]) -> Option<Duration> {
+    timeout::parse(value)
+}
+
 /// The headers of a call: what goes along is on the list, ids are fit for logs, and nothing is endless.
 pub(crate) fn caller(headers: &HeaderMap) -> Caller {
     let caller = Caller::read(headers, Arc::default(), MAX_DEADLINE, TraceContext::read(headers));

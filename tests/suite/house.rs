@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status", &["atoti"]),
     ("service", &["atoti", "audit", "config", "proto", "status", "telemetry"]),
     ("server", &["config", "files", "proto", "service", "status", "telemetry", "tls"]),
-    ("fuzzing", &["atoti", "config", "proto", "service", "status", "telemetry"]),
+    ("fuzzing", &["atoti", "audit", "config", "proto", "service", "status", "telemetry"]),
     (
         "cli",
         &[

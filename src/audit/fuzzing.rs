@@ -1,0 +1,10 @@
+//! What `benches/micro.rs` measures of the trail, by way of [`crate::fuzzing`].
+
+use jiff::Timestamp;
+
+use super::{Record, line};
+
+/// A record as its line.
+pub(crate) fn write_line(record: &Record<'_>, at: Timestamp) -> Vec<u8> {
+    line::line(record, at)
+}
