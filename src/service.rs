@@ -263,7 +263,7 @@ pub fn refuse(failure: &Failure, caller: &Caller) -> Status {
 fn tell_cause(failure: &Failure, caller: &Caller) {
     if let Some(error) = failure.atoti_error() {
         tracing::debug!(
-            request_id = caller.request_id,
+            request_id = &*caller.request_id,
             trace_id = caller.trace.as_ref().map(|trace| tracing::field::display(trace.trace_id())),
             span_id = caller.trace.as_ref().map(|trace| tracing::field::display(trace.span_id())),
             cause = %error.cause,

@@ -44,7 +44,7 @@ pub(super) struct Exchange<'a> {
     /// What goes along of the caller's headers.
     pub(super) headers: &'a HeaderMap,
     /// What is sent, through the gate.
-    pub(super) content: Option<&'static [u8]>,
+    pub(super) content: Option<&'static Text>,
     pub(super) expected: Expected,
     pub(super) bounds: Bounds,
     /// Bytes of body that are read at most.
@@ -55,6 +55,12 @@ pub(super) struct Exchange<'a> {
     pub(super) once: bool,
     /// Where it waits for its turn; nowhere, if it needs none.
     pub(super) lane: Option<Lane>,
+}
+
+/// A body that is the same in every request, and how long it is, in words.
+pub(super) struct Text {
+    pub(super) body: &'static str,
+    pub(super) length: &'static str,
 }
 
 /// When things must be over.
@@ -176,7 +182,7 @@ impl Exchange<'_> {
     }
 
     fn request(&self, authorization: Option<HeaderValue>) -> Request<Content> {
-        let content = self.content.zip(self.gate).map(|(content, gate)| gate.guard(content));
+        let content = self.content.zip(self.gate).map(|(content, gate)| gate.guard(content.body.as_bytes()));
         let mut request = Request::new(content.unwrap_or_default());
         *request.method_mut() = self.asked.method.clone();
         *request.uri_mut() = Uri::from(self.asked.path.clone());
@@ -185,8 +191,9 @@ impl Exchange<'_> {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         // `text/plain` alone breaks the rendering of errors in Spring.
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
-        if self.content.is_some() {
+        if let Some(Text { length, .. }) = self.content {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
         }
         headers.extend(authorization.map(|authorization| (header::AUTHORIZATION, authorization)));
         for (name, value) in self.headers {

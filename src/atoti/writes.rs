@@ -6,10 +6,10 @@ use super::{
     Atoti, Call, Error, Filter, Node, QueryId,
     answer::Expected,
     base::{Asked, Base},
-    exchange::{Bounds, Exchange},
+    exchange::{Bounds, Exchange, Text},
 };
 
-const CANCEL_BODY: &[u8] = br#"{"status":"CANCELLED"}"#;
+static CANCEL: Text = Text { body: r#"{"status":"CANCELLED"}"#, length: "22" };
 /// The body of an answer to a write is information only; more of it than this is not read.
 const BODY_CAP: usize = 64 * 1024;
 
@@ -75,7 +75,7 @@ impl Atoti {
             asked,
             call: Some(call),
             headers: &call.headers,
-            content: Some(CANCEL_BODY),
+            content: Some(&CANCEL),
             expected: Expected::Nothing,
             bounds: Bounds { begin_by: call.begin_by, end_by: call.carry_until, per_attempt: self.timeout },
             body_cap: BODY_CAP,
@@ -101,5 +101,15 @@ impl Atoti {
     async fn write(&self, exchange: &Exchange<'_>) -> Result<Accepted, Error> {
         let (attempts, _) = self.run(exchange).await?;
         Ok(Accepted { attempts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_as_long_as_is_said() {
+        assert_eq!(CANCEL.body.len().to_string(), CANCEL.length);
     }
 }

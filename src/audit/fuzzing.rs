@@ -6,5 +6,7 @@ use super::{Record, line};
 
 /// A record as its line.
 pub(crate) fn write_line(record: &Record<'_>, at: Timestamp) -> Vec<u8> {
-    line::line(record, at)
+    let mut line = Vec::new();
+    line::write(record, at, &mut line);
+    line
 }

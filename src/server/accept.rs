@@ -121,7 +121,8 @@ where
             let open = self.metrics.connections.opened();
             let connections = Arc::clone(&self);
             let serve = move |stream| async move {
-                let serve = connections.serve(stream, Peer::at(address));
+                // By itself: there may be thousands, and what cuts them would hold the room for it twice.
+                let serve = Box::pin(connections.serve(stream, Peer::at(address)));
                 connections.cut.run_until_cancelled(serve).await;
                 drop((place, open));
             };
@@ -149,7 +150,8 @@ where
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let name = shown.and_then(tls::subject_name);
-        self.speak(stream, Peer { name, ..peer }).await;
+        // A connection in plain text is not to hold the room of an encrypted one.
+        Box::pin(self.speak(stream, Peer { name, ..peer })).await;
     }
 
     /// HTTP/2 until one side has had enough.

@@ -21,7 +21,7 @@ pub(super) fn write(method: &str, code: Code, took: Duration, caller: &Caller, f
     macro_rules! at {
         ($level:ident) => {
             tracing::$level!(
-                request_id = caller.request_id,
+                request_id = &*caller.request_id,
                 trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())),
                 span_id = trace.map(|trace| tracing::field::display(trace.span_id())),
                 rpc.method = method,

@@ -316,7 +316,7 @@ impl Work {
         let failed = Failed::from(failure);
         let trace = self.caller.trace.as_ref();
         tracing::warn!(
-            request_id = self.caller.request_id,
+            request_id = &*self.caller.request_id,
             trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())),
             span_id = trace.map(|trace| tracing::field::display(trace.span_id())),
             query_id,

@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::Deref,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Duration,
 };
@@ -62,7 +63,7 @@ impl Peer {
 #[derive(Debug)]
 pub struct Caller {
     /// The caller's `x-request-id`, or one of our own.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// What the call and all its requests are a part of, where somebody traces.
     pub trace: Option<TraceContext>,
     /// The other end of the connection.
@@ -117,7 +118,8 @@ impl Caller {
         if trace.is_some() {
             TraceContext::pass_on(headers, &mut forwarded);
         }
-        let request_id = request_id(headers, &mut forwarded);
+        let request_id = RequestId::of(headers);
+        forwarded.insert(REQUEST_ID, request_id.0.clone());
 
         Self {
             request_id,
@@ -222,7 +224,7 @@ impl Caller {
     #[must_use]
     pub fn response<T>(&self, message: T) -> tonic::Response<T> {
         let mut headers = HeaderMap::with_capacity(4);
-        headers.extend(self.forwarded.get(REQUEST_ID).map(|id| (REQUEST_ID, id.clone())));
+        headers.insert(REQUEST_ID, self.request_id.0.clone());
         tonic::Response::from_parts(MetadataMap::from_headers(headers), message, http::Extensions::new())
     }
 
@@ -245,20 +247,37 @@ impl Caller {
     }
 }
 
-/// The caller's request id if it is fit to be written into logs and headers, else one of our own.
-fn request_id(headers: &HeaderMap, forwarded: &mut HeaderMap) -> String {
+/// What a call is called in headers, lines and records: printable ASCII, of bounded length.
+#[derive(Clone, Debug)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
     const LONGEST: usize = 128;
 
-    let fit = |id: &&str| (1..=LONGEST).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-    let id = match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(fit) {
-        Some(id) => id.to_owned(),
-        None => HEXLOWER.encode(&fastrand::u128(..).to_be_bytes()),
-    };
-    let mut value = HeaderValue::from_str(&id).expect("graphic ASCII is a header value");
-    // No secret, but never the same twice: what remembers header values, as HTTP/2 does, need not remember it.
-    value.set_sensitive(true);
-    forwarded.insert(REQUEST_ID, value);
-    id
+    /// The caller's own if it is fit to be written into logs and headers, else one of ours.
+    fn of(headers: &HeaderMap) -> Self {
+        let fit = |id: &&HeaderValue| {
+            (1..=Self::LONGEST).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        let mut id = headers.get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(Self::fresh);
+        // No secret, but never the same twice: what remembers header values, as HTTP/2 does, need not remember it.
+        id.set_sensitive(true);
+        Self(id)
+    }
+
+    fn fresh() -> HeaderValue {
+        let mut digits = [0; 32];
+        HEXLOWER.encode_mut(&fastrand::u128(..).to_be_bytes(), &mut digits);
+        HeaderValue::from_bytes(&digits).expect("hexadecimal digits")
+    }
+}
+
+impl Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.to_str().expect("printable ASCII")
+    }
 }
 
 #[cfg(test)]
@@ -310,9 +329,9 @@ mod tests {
         for id in ["", "a b", "tab\tbed", &long] {
             let caller = caller(&[("x-request-id", id)]);
             assert_eq!(caller.request_id.len(), 32, "{id:?}");
-            assert_eq!(caller.call(Lane::Cancels).headers["x-request-id"], caller.request_id);
+            assert_eq!(caller.call(Lane::Cancels).headers["x-request-id"], *caller.request_id);
         }
-        assert_eq!(caller(&[("x-request-id", "r-1")]).request_id, "r-1");
+        assert_eq!(&*caller(&[("x-request-id", "r-1")]).request_id, "r-1");
     }
 
     #[tokio::test]

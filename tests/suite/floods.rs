@@ -102,7 +102,7 @@ async fn withstand(bridge: &Bridge, what: &str, flood: Vec<u8>, reads: bool) -> 
     let sent = flood.len();
     let met = pour(raw, flood, reads).await;
     let (calls, slowest) = neighbour.end().await;
-    let grown = bridge.peak_kib() - before;
+    let grown = bridge.peak_kib().saturating_sub(before);
     println!(
         "{what}: {sent} bytes met {met:?}; {grown} KiB more; {calls} calls beside it, in {slowest:?} at most"
     );
