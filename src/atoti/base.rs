@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, header, uri::PathAndQuery};
 use url::Url;
 
 use super::{QueryId, connect::Origin};
@@ -12,6 +12,9 @@ use crate::telemetry::{Destination, Target};
 
 /// Where the API lives below the context path.
 const API: &str = "/activeviam/query-history/rest/v1";
+const USER_AGENT: &str = concat!("atoti-grpc-bridge/", env!("CARGO_PKG_VERSION"));
+/// As many as a request has, so that there is room for them from the start.
+const MOST_HEADERS: usize = 12;
 /// Where a JSON Web Token is had for a login.
 const TOKEN: &str = "/activeviam/jwt/rest/v3/token";
 
@@ -24,7 +27,10 @@ pub(super) struct Base(Arc<Parts>);
 struct Parts {
     url: Url,
     origin: Origin,
-    host: HeaderValue,
+    /// `Host`, as text.
+    host: String,
+    /// What every request says.
+    headers: HeaderMap,
     /// The context path, without a slash at its end.
     context: String,
     asked_for: Targets,
@@ -74,7 +80,7 @@ pub(super) struct Asked {
 impl fmt::Display for Asked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { url, host, .. } = &*self.base.0;
-        write!(out, "{}://{}{}", url.scheme(), host.to_str().unwrap_or_default(), self.path)
+        write!(out, "{}://{host}{}", url.scheme(), self.path)
     }
 }
 
@@ -87,9 +93,9 @@ impl Asked {
         &self.base.0.origin
     }
 
-    /// The `Host` header.
-    pub(super) fn host(&self) -> &HeaderValue {
-        &self.base.0.host
+    /// The headers that every request has, and room for more.
+    pub(super) fn headers(&self) -> HeaderMap {
+        self.base.0.headers.clone()
     }
 }
 
@@ -110,9 +116,16 @@ impl Base {
             Some(port) => format!("{name}:{port}"),
             None => name.to_owned(),
         };
+        let value = HeaderValue::from_str(&host).expect("the host of a URL is ASCII without controls");
+        let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
+        headers.insert(header::HOST, value);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        // `text/plain` alone breaks the rendering of errors in Spring.
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
         Self(Arc::new(Parts {
             origin: Origin::of(&url),
-            host: HeaderValue::try_from(host).expect("the host of a URL is ASCII without controls"),
+            host,
+            headers,
             context: url.path().trim_end_matches('/').to_owned(),
             asked_for: Targets::at(&Destination::new(name, port)),
             url,

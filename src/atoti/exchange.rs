@@ -32,10 +32,6 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
 /// How long the body of an answer to a write is waited for once its head, the answer proper, is there.
 const WRITE_BODY_PATIENCE: Duration = Duration::from_secs(1);
 
-const USER_AGENT: &str = concat!("atoti-grpc-bridge/", env!("CARGO_PKG_VERSION"));
-/// As many as a request has, so that there is room for them from the start.
-const MOST_HEADERS: usize = 12;
-
 /// How an operation is to be carried out.
 pub(super) struct Exchange<'a> {
     pub(super) asked: &'a Asked,
@@ -186,11 +182,7 @@ impl Exchange<'_> {
         let mut request = Request::new(content.unwrap_or_default());
         *request.method_mut() = self.asked.method.clone();
         *request.uri_mut() = Uri::from(self.asked.path.clone());
-        let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
-        headers.insert(header::HOST, self.asked.host().clone());
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        // `text/plain` alone breaks the rendering of errors in Spring.
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, */*"));
+        let mut headers = self.asked.headers();
         if let Some(Text { length, .. }) = self.content {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
