@@ -325,6 +325,10 @@ mod tests {
             "http://atoti/#x",
             "http://atoti//x",
             "http://atoti/a%2fb",
+            "http://${HOST}:9090",
+            "https://atoti-.example",
+            "http://a..b",
+            "http://a'b",
         ] {
             let faults = validate(&[&format!("--upstream-url={url}")]).expect_err(url);
             assert!(!faults[0].to_string().contains("secret"), "{faults:?}");

@@ -90,13 +90,15 @@ impl Client {
                 Err(Unanswered { error, .. }) => return Err(unanswered(&error)),
             }
         }
-        self.pool.make_room();
+        let place = self.pool.make_room();
         // Seldom needed and large: it is not to take room in every call.
         let link = Box::pin(self.connector.connect(origin)).await?;
-        let mut pooled = self.pool.opened(link);
+        let mut pooled = place.take(link);
         match pooled.link.send(mem::take(request)).await {
             Ok(answer) => Ok((pooled, answer)),
-            Err(Unanswered { error, .. }) => Err(unanswered(&error)),
+            Err(Unanswered { error, untouched }) => {
+                Err(Failed { untouched: untouched.is_some(), ..unanswered(&error) })
+            }
         }
     }
 

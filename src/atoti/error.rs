@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use super::{answer::Shape, resolve::Unresolved};
+use super::{answer::Shape, gate::GateClosed, resolve::Unresolved};
 use crate::telemetry::ErrorType;
 
 /// An operation that did not succeed.
@@ -276,7 +276,7 @@ pub(super) fn exchange_failure(error: &hyper::Error) -> (Fact, &'static str) {
         (Fact::Protocol, "answer is not HTTP/1.1")
     } else if error.is_incomplete_message() {
         (Fact::ConnectionLost, "connection closed before the answer")
-    } else if error.is_user() {
+    } else if cause::<GateClosed>(error).is_some() {
         (Fact::DeadlineBeforeSend, "deadline over before sending")
     } else {
         (Fact::ConnectionLost, "connection broke before the answer")

@@ -89,11 +89,13 @@ pub(super) struct Failed {
     pub(super) http_status: Option<u16>,
     pub(super) shape: Shape,
     pub(super) cause: Cause,
+    /// The connection was lost before anything of the request had been written to it.
+    pub(super) untouched: bool,
 }
 
 impl Failed {
     pub(super) const fn new(fact: Fact, class: &'static str) -> Self {
-        Self { fact, http_status: None, shape: Shape::Empty, cause: Cause::of(class) }
+        Self { fact, http_status: None, shape: Shape::Empty, cause: Cause::of(class), untouched: false }
     }
 
     /// A failure before the head of an answer, with all that is known of why.
@@ -116,7 +118,7 @@ impl Failed {
 
     /// The error of an operation that came to no attempt for this.
     pub(super) fn before_any_attempt(self) -> Error {
-        let Self { fact, http_status, shape, cause } = self;
+        let Self { fact, http_status, shape, cause, .. } = self;
         // What timed out was the way to a token.
         let fact = if fact == Fact::TimedOut { Fact::DeadlineBeforeSend } else { fact };
         Error {
@@ -211,7 +213,7 @@ impl Exchange<'_> {
     pub(super) fn error(&self, failed: Failed, attempts: u32, answer_lost: bool) -> Error {
         let attempts = if matches!(failed.fact, Fact::DeadlineBeforeSend) { attempts - 1 } else { attempts };
         let request_sent = answer_lost || self.was_sent(&failed);
-        let Failed { fact, http_status, shape, cause } = failed;
+        let Failed { fact, http_status, shape, cause, .. } = failed;
         Error {
             fact,
             http_status,
@@ -229,7 +231,7 @@ impl Exchange<'_> {
     pub(super) fn was_sent(&self, failed: &Failed) -> bool {
         match self.gate {
             Some(gate) => gate.was_sent(),
-            None => !failed.fact.precludes_sending(),
+            None => !failed.untouched && !failed.fact.precludes_sending(),
         }
     }
 
@@ -298,6 +300,7 @@ impl Exchange<'_> {
                 http_status: Some(status.as_u16()),
                 shape: Shape::of(head, &beginning),
                 cause: Cause::detailed(class_of(fact, self.asked, head), excerpt(&beginning)),
+                untouched: false,
             }
         })?;
         Ok(Success { http_status: status.as_u16(), body })

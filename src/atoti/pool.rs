@@ -42,12 +42,23 @@ struct Idle {
 #[derive(Debug)]
 pub(super) struct Pooled {
     pub(super) link: Link,
-    open: Arc<AtomicUsize>,
+    _place: Place,
 }
 
-impl Drop for Pooled {
+/// The place of a connection, from before it is opened.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes it for a connection.
+    pub(super) fn take(self, link: Link) -> Pooled {
+        Pooled { link, _place: self }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -70,24 +81,20 @@ impl Pool {
         locked(self.idle.get_or_default()).push(idle);
     }
 
-    /// Makes room for one more, where there is none.
-    pub(super) fn make_room(&self) {
-        if self.open.load(Ordering::Relaxed) < self.most {
-            return;
-        }
-        for idle in &self.idle {
-            let mut idle = locked(idle);
-            if !idle.is_empty() {
-                drop(idle.remove(0));
-                return;
-            }
-        }
+    /// A place for one more; where there is none, one that waits is closed for it.
+    pub(super) fn make_room(&self) -> Place {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        while self.open.load(Ordering::Relaxed) > self.most && self.close_one() {}
+        Place(Arc::clone(&self.open))
     }
 
-    /// Counts one that has been opened.
-    pub(super) fn opened(&self, link: Link) -> Pooled {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Pooled { link, open: Arc::clone(&self.open) }
+    /// Closes the oldest of a thread that has any.
+    fn close_one(&self) -> bool {
+        let oldest = |idle| {
+            let mut idle = locked(idle);
+            if idle.is_empty() { None } else { Some(idle.remove(0)) }
+        };
+        self.idle.iter().find_map(oldest).is_some()
     }
 
     /// Closes those that have waited for too long.
@@ -105,4 +112,47 @@ impl Pool {
 fn locked(idle: &Mutex<Vec<Idle>>) -> MutexGuard<'_, Vec<Idle>> {
     // Nothing is done there that could be left half done.
     idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, thread};
+
+    use tokio::net::TcpStream;
+    use tokio_util::either::Either;
+    use url::Url;
+
+    use super::*;
+
+    async fn link(listener: &TcpListener) -> Link {
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        Link::new(Either::Left(stream)).await.expect("HTTP/1.1 begins without a word")
+    }
+
+    #[tokio::test]
+    async fn what_waits_elsewhere_makes_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let pool = Pool::new(NonZeroUsize::new(4).expect("not zero"));
+        let origin = Origin::of(&Url::parse("http://atoti").expect("a URL"));
+        for _ in 0..4 {
+            let link = link(&listener).await;
+            let pooled = pool.make_room().take(link);
+            // As if another thread had used it.
+            thread::scope(|scope| scope.spawn(|| pool.put(&origin, pooled)).join()).expect("it waits");
+        }
+        let open = || pool.open.load(Ordering::Relaxed);
+        assert_eq!(open(), 4);
+        // Each counts from before it is opened, or several that are opened at once would not see each other.
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            places.push(pool.make_room());
+            assert_eq!(open(), 4);
+        }
+        assert!(pool.take(&origin).is_none(), "none is left to wait");
+        // A turn is worth more than the bound: who has one gets its connection.
+        places.push(pool.make_room());
+        assert_eq!(open(), 5);
+        drop(places);
+        assert_eq!(open(), 0);
+    }
 }

@@ -8,6 +8,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
     Atoti, Call, Error, Filter, Listing, Part, Query, QueryId,
+    body::Body,
     exchange::{Exchange, Success},
 };
 
@@ -61,11 +62,12 @@ impl Atoti {
         let (attempts, Success { http_status, body }) = self.run(&exchange).await?;
         let malformed =
             |why: &dyn std::fmt::Display| self.ended(Error::malformed(attempts, http_status, why));
-        let text = body.text().map_err(|why| malformed(&why))?;
-        match serde_json::from_str::<Vec<IgnoredAny>>(&text) {
-            Ok(_) => Ok(text),
-            Err(why) => Err(malformed(&why)),
-        }
+        let plan = |body: Body| {
+            let text = body.text()?;
+            let array = serde_json::from_str::<Vec<IgnoredAny>>(&text);
+            array.map(|_| text).map_err(|why| why.to_string())
+        };
+        read(body, plan).await.map_err(|why| malformed(&why))
     }
 
     /// Reads the newest query of the history, whichever it is, with the bridge's own credentials or else with these
@@ -88,12 +90,17 @@ impl Atoti {
 
     async fn get<T: DeserializeOwned + Send + 'static>(&self, exchange: &Exchange<'_>) -> Result<T, Error> {
         let (attempts, Success { http_status, body }) = self.run(exchange).await?;
-        let read = if body.len() > QUICKLY_READ {
-            // So that the other calls of this thread, cancels among them, do not wait meanwhile.
-            spawn_blocking(|| body.json()).await.unwrap_or_else(|bug| resume_unwind(bug.into_panic()))
-        } else {
-            body.json()
-        };
-        read.map_err(|why| self.ended(Error::malformed(attempts, http_status, &why)))
+        read(body, Body::json).await.map_err(|why| self.ended(Error::malformed(attempts, http_status, &why)))
     }
+}
+
+/// Reads a body: beside the calls of this thread, cancels among them, if they would wait meanwhile.
+async fn read<T: Send + 'static>(
+    body: Body,
+    how: impl FnOnce(Body) -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    if body.len() <= QUICKLY_READ {
+        return how(body);
+    }
+    spawn_blocking(|| how(body)).await.unwrap_or_else(|bug| resume_unwind(bug.into_panic()))
 }

@@ -82,6 +82,8 @@ struct Pending {
     /// All that waits is to be written, if it can be, and the thread ends.
     closed: Option<oneshot::Sender<()>>,
     ended: bool,
+    /// The thread has gone.
+    gone: bool,
 }
 
 impl Pending {
@@ -215,7 +217,11 @@ impl Trail {
         metrics.audit.waits();
         let mut pending = shared.pending();
         let first = pending.lines.each.is_empty();
-        let pushed = pending.lines.push(|bytes| line::write(record, Timestamp::now(), bytes), told);
+        let pushed = if pending.gone {
+            Err(told)
+        } else {
+            pending.lines.push(|bytes| line::write(record, Timestamp::now(), bytes), told)
+        };
         drop(pending);
         match pushed {
             // For those that follow it is awake, or on its way.
@@ -247,7 +253,7 @@ impl Writer {
     fn run(&mut self) {
         loop {
             let over = self.wait();
-            let closed = self.take();
+            let closed = self.take(over);
             self.flush();
             if let Some(closed) = closed {
                 // Whoever waits may have lost patience.
@@ -272,9 +278,10 @@ impl Writer {
         over
     }
 
-    /// Takes what has come; and who waits for the end, if it is near.
-    fn take(&mut self) -> Option<oneshot::Sender<()>> {
+    /// Takes what has come; and who waits for the end, if it is near. The last time nothing can come any more.
+    fn take(&mut self, last: bool) -> Option<oneshot::Sender<()>> {
         let mut pending = self.shared.pending();
+        pending.gone = last;
         if self.lines.each.is_empty() {
             // In exchange for the room that the last ones took.
             mem::swap(&mut self.lines, &mut pending.lines);

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use crate::{
     atoti::Atoti,
@@ -39,7 +42,9 @@ impl Upkeep {
         let mut ticks = every(FILES_EVERY);
         loop {
             ticks.tick().await;
-            self.refresh();
+            let (atoti, tls, metrics) = (Arc::clone(&self.atoti), self.tls.clone(), self.metrics.clone());
+            // A volume that hangs is not to keep this thread from its calls.
+            let _ = spawn_blocking(move || refresh(&atoti, tls.as_deref(), &metrics)).await;
             self.atoti.close_idle();
         }
     }
@@ -56,21 +61,6 @@ impl Upkeep {
                 tracing::warn!(cause = error.cause.class, "the bridge's token cannot be renewed yet");
             }
             failing = renewed.is_err();
-        }
-    }
-
-    fn refresh(&self) {
-        let files = &self.metrics.files;
-        if let Some(tls) = &self.tls {
-            files.reload_failed("tls", tls.refresh() == Refreshed::Refused);
-            files.certificate_expires("tls", tls.current().expires);
-        }
-        let refreshed = self.atoti.refresh_files();
-        files.reload_failed("upstream_tls", refreshed.certificates == Refreshed::Refused);
-        files.reload_failed("credentials", refreshed.credentials == Refreshed::Refused);
-        files.reload_failed("nodes", refreshed.nodes == Refreshed::Refused);
-        if let Some(expires) = refreshed.certificate_expires {
-            files.certificate_expires("upstream_tls", expires);
         }
     }
 
@@ -97,6 +87,21 @@ impl Upkeep {
             // Ready once it has been asked, whatever came of it: a bridge that serves can say what is wrong.
             self.health.ready();
         }
+    }
+}
+
+fn refresh(atoti: &Atoti, tls: Option<&FromFiles<tls::Server>>, metrics: &Metrics) {
+    let files = &metrics.files;
+    if let Some(tls) = tls {
+        files.reload_failed("tls", tls.refresh() == Refreshed::Refused);
+        files.certificate_expires("tls", tls.current().expires);
+    }
+    let refreshed = atoti.refresh_files();
+    files.reload_failed("upstream_tls", refreshed.certificates == Refreshed::Refused);
+    files.reload_failed("credentials", refreshed.credentials == Refreshed::Refused);
+    files.reload_failed("nodes", refreshed.nodes == Refreshed::Refused);
+    if let Some(expires) = refreshed.certificate_expires {
+        files.certificate_expires("upstream_tls", expires);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{fmt, io::IsTerminal as _, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use http::uri::Authority;
 use jiff::SignedDuration;
+use rustls::pki_types::ServerName;
 use url::Url;
 
 use super::{AuditLog, Listen, LogFormat};
@@ -155,6 +157,8 @@ pub(super) fn base_url(value: &str) -> Result<Url, String> {
         "the scheme must be http or https"
     } else if url.host_str().is_none_or(str::is_empty) {
         "it has no host; write for example http://atoti.example:9090"
+    } else if !is_a_host(&url) {
+        "its host is neither a name nor an address; was a template not filled in?"
     } else if !url.username().is_empty() || url.password().is_some() {
         "credentials do not belong into the URL; callers send theirs as `authorization` metadata, and the bridge's own come from ATOTI_BRIDGE_CREDENTIALS_FILE"
     } else if url.query().is_some() || url.fragment().is_some() {
@@ -165,6 +169,13 @@ pub(super) fn base_url(value: &str) -> Result<Url, String> {
         return Ok(url);
     };
     Err(mend.to_owned())
+}
+
+/// Whether a host can be connected to and asked for a certificate: URLs may have hosts that are none, `{name}` for one.
+fn is_a_host(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(name).is_ok() && Authority::try_from(host).is_ok()
 }
 
 /// The path of a Unix socket, where a value is `unix:` and a path; what to write instead, where that is no file's.

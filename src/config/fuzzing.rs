@@ -27,6 +27,7 @@ pub(crate) fn settings(settings: &Settings, secret: &str) {
     assert!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{url}");
     assert!(url.username().is_empty() && url.password().is_none(), "{url}");
     assert!(url.query().is_none() && url.fragment().is_none(), "{url}");
+    assert!(url[..url::Position::BeforePath].parse::<http::Uri>().is_ok(), "{url}");
     let limits = &config.limits;
     for positive in [limits.max_deadline, limits.max_connection_age, config.upstream.timeout] {
         assert!(positive > Duration::ZERO && positive <= DAY, "{positive:?}");
