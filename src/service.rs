@@ -228,7 +228,7 @@ task_local! {
     static CALLER: Arc<Caller>;
 }
 
-/// Serves a call for a caller, see [`caller`].
+/// Serves a call for a caller, see [`caller()`].
 pub fn serving<F: Future>(caller: Arc<Caller>, call: F) -> TaskLocalFuture<Arc<Caller>, F> {
     CALLER.scope(caller, call)
 }
