@@ -101,3 +101,25 @@ impl fmt::Debug for Link {
         out.write_str("Link")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::either::Either;
+
+    use super::*;
+
+    /// Nothing of it has left, and that is certain: it may be sent over another connection, or told as not sent.
+    #[tokio::test]
+    async fn a_request_comes_back_whole_from_a_connection_that_has_been_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        drop(listener.accept().await.expect("accepted"));
+        // The end has come.
+        stream.readable().await.expect("readable");
+        let mut link = Link::new(Either::Left(stream)).await.expect("HTTP/1.1 begins without a word");
+        let request = Request::delete("/query/42").body(Content::default()).expect("a request");
+        let unanswered = link.send(request).await.err().expect("nobody answers");
+        assert_eq!(unanswered.untouched.expect("the request").uri(), "/query/42");
+    }
+}

@@ -386,3 +386,42 @@ impl Sink {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Caller;
+
+    /// A cancel may outlive the drain, and the trail with it.
+    #[tokio::test]
+    async fn a_record_that_comes_too_late_is_counted_as_lost_and_waited_for_by_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, metrics) = (folder.path().join("audit.log"), Metrics::new());
+        let record = Record {
+            operation: "CancelQuery",
+            query_id: Some("42"),
+            filter: None,
+            reason: "",
+            caller: Caller { peer: None, certificate: None, claimed_user: None },
+            request_id: "r",
+            trace_id: None,
+            span_id: None,
+            outcome: None,
+            code: "OK",
+            error_reason: None,
+            http_status: None,
+            attempts: 1,
+            request_sent: true,
+            bulk: None,
+            caller_waited: true,
+        };
+        let trail = Trail::open(&AuditLog::File(path.clone()), true, metrics.clone()).expect("a trail");
+        assert_eq!(trail.write(&record).await, Ok(()));
+        trail.close(PATIENCE).await;
+        let late = tokio::time::timeout(PATIENCE / 2, trail.write(&record)).await;
+        assert_eq!(late, Ok(Err(NotWritten)));
+        assert!(metrics.open_metrics().contains("atoti_bridge_audit_records_lost_total 1"));
+        let written = std::fs::read_to_string(path).expect("text");
+        assert_eq!(written.lines().count(), 1);
+    }
+}
