@@ -119,7 +119,7 @@ mod tests {
         stream.readable().await.expect("readable");
         let mut link = Link::new(Either::Left(stream)).await.expect("HTTP/1.1 begins without a word");
         let request = Request::delete("/query/42").body(Content::default()).expect("a request");
-        let unanswered = link.send(request).await.err().expect("nobody answers");
+        let unanswered = link.send(request).await.expect_err("nobody answers");
         assert_eq!(unanswered.untouched.expect("the request").uri(), "/query/42");
     }
 }
