@@ -6,6 +6,7 @@
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod line;
+mod sink;
 mod trail;
 
 pub use self::trail::{NotWritten, Trail};

@@ -7,14 +7,8 @@
 use std::{
     collections::VecDeque,
     fmt,
-    fs::File,
     io::{self, Write as _},
     mem,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
-    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -26,8 +20,8 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Record, line};
-use crate::{config::AuditLog, files, telemetry::Metrics};
+use super::{Record, line, sink::Sink};
+use crate::{config::AuditLog, telemetry::Metrics};
 
 /// Records that may wait: some MiB, and minutes of a busy night.
 const MOST_WAITING: usize = 10_000;
@@ -354,36 +348,6 @@ fn tell(told: Option<Told>, what: Result<(), NotWritten>) {
     if let Some(told) = told {
         // Its caller may have gone.
         let _ = told.send(what);
-    }
-}
-
-/// An open file, and where it is to be found.
-struct Sink {
-    file: File,
-    /// Of a file that may be moved away; standard output and error stay where they are.
-    path: Option<PathBuf>,
-}
-
-impl Sink {
-    fn open(log: &AuditLog) -> io::Result<Self> {
-        let standard = |stream: io::Result<OwnedFd>| Ok(Self { file: stream?.into(), path: None });
-        match log {
-            AuditLog::Stdout => standard(io::stdout().as_fd().try_clone_to_owned()),
-            AuditLog::Stderr => standard(io::stderr().as_fd().try_clone_to_owned()),
-            AuditLog::File(path) => Ok(Self { file: files::append_to(path)?, path: Some(path.clone()) }),
-        }
-    }
-
-    /// Opens the file anew where it is not the one at its path any more; tells whether it did.
-    fn follow(&mut self) -> io::Result<bool> {
-        let Some(path) = &self.path else { return Ok(false) };
-        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let open = identity(self.file.metadata()?);
-        if path.metadata().map(identity).is_ok_and(|there| there == open) {
-            return Ok(false);
-        }
-        self.file = files::append_to(path)?;
-        Ok(true)
     }
 }
 
