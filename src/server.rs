@@ -91,7 +91,7 @@ impl Server {
             "listening"
         );
         let admin = tokio::spawn(admin::serve(admin, health.clone(), metrics.clone()));
-        let observer = Observer { telemetry, access_log_ratio };
+        let observer = Observer::new(telemetry, access_log_ratio);
         let stack = Stack::new(Some(service), routes, limits.max_deadline, observer);
         let connections = Open::start(listener, stack, &limits, tls, workers, metrics.clone());
         stop.cancelled().await;
@@ -145,7 +145,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let metrics = telemetry.metrics.clone();
-    let stack = Stack::new(None, routes, limits.max_deadline, Observer { telemetry, access_log_ratio: 1.0 });
+    let stack = Stack::new(None, routes, limits.max_deadline, Observer::new(telemetry, 1.0));
     let here = Arc::new(Workers::here());
     let connections = Open::start(Listener::Tcp(listener), stack, &limits, None, here, metrics);
     stop.cancelled().await;

@@ -1,6 +1,9 @@
 //! The line that the log has of a call: one, at its end, at the level that its code deserves.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tonic::Code;
 
@@ -15,8 +18,44 @@ pub(super) fn drawn(ratio: f64) -> bool {
     ratio >= 1.0 || (ratio > 0.0 && fastrand::f64() < ratio)
 }
 
+/// Lines a second for calls that are refused for overload, of all threads together. They tell who calls so much; a line
+/// for each would be a second load on top of the first.
+const OVERLOAD_LINES: u64 = 10;
+
+/// Bounds the lines of refused calls. The metrics count them all, and cancels among them are in the audit record.
+#[derive(Debug, Default)]
+pub(super) struct Overload {
+    /// Seconds since the server began, and lines in that second.
+    second: AtomicU64,
+    lines: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Overload {
+    /// Whether a call that ended so long after the server began gets a line; with it goes how many got none before it.
+    pub(super) fn line(&self, since: Duration) -> Option<u64> {
+        let now = since.as_secs();
+        if self.second.swap(now, Ordering::Relaxed) != now {
+            self.lines.store(0, Ordering::Relaxed);
+        }
+        // Threads that meet at the turn of a second write a line more or less.
+        if self.lines.fetch_add(1, Ordering::Relaxed) < OVERLOAD_LINES {
+            return Some(self.left_out.swap(0, Ordering::Relaxed));
+        }
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
 /// Writes the line. What Atoti or the network wrote is not in it.
-pub(super) fn write(method: &str, code: Code, took: Duration, caller: &Caller, failed: Option<&Failed>) {
+pub(super) fn write(
+    method: &str,
+    code: Code,
+    took: Duration,
+    caller: &Caller,
+    failed: Option<&Failed>,
+    left_out: u64,
+) {
     let trace = caller.trace.as_ref();
     macro_rules! at {
         ($level:ident) => {
@@ -36,6 +75,7 @@ pub(super) fn write(method: &str, code: Code, took: Duration, caller: &Caller, f
                 body_shape = failed.and_then(|failed| failed.body_shape).map(tracing::field::debug),
                 attempts = failed.and_then(|failed| failed.attempts),
                 request_sent = failed.map(|failed| failed.request_sent),
+                left_out = (left_out > 0).then_some(left_out),
                 "call ended",
             )
         };
@@ -68,7 +108,7 @@ fn milliseconds(took: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::drawn;
+    use super::*;
 
     #[test]
     fn the_ratio_is_the_share_of_lines() {
@@ -76,5 +116,15 @@ mod tests {
         assert_eq!((lines(0.0), lines(1.0)), (0, 10_000));
         // Twenty standard deviations.
         assert!((400..1_600).contains(&lines(0.1)));
+    }
+
+    #[test]
+    fn refused_calls_get_some_lines_a_second_and_the_others_are_told_of() {
+        let overload = Overload::default();
+        let second =
+            |second| (0..100).filter_map(|_| overload.line(Duration::from_secs(second))).collect::<Vec<_>>();
+        assert_eq!(second(0), [0; 10]);
+        let lines = second(7);
+        assert_eq!((lines.len(), lines[0], lines[1..].iter().sum()), (10, 90, 0));
     }
 }

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use tonic::{Code, Status, body::Body};
 
 use super::{SERVICE, access};
 use crate::{
-    service::{Caller, Peer},
+    service::{Caller, Failed, Peer},
     status::{Reason, code_name, is_fault},
     telemetry::{CallEnd, CallSpan, Counted, Method, Telemetry, TraceContext},
 };
@@ -59,14 +60,33 @@ impl Rpc {
 }
 
 /// Where the outcomes of calls are told.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Observer {
-    pub(super) telemetry: Telemetry,
+    telemetry: Telemetry,
     /// Share of the calls that ended well which get a line in the log.
-    pub(super) access_log_ratio: f64,
+    access_log_ratio: f64,
+    began: Instant,
+    overload: access::Overload,
 }
 
 impl Observer {
+    pub(super) fn new(telemetry: Telemetry, access_log_ratio: f64) -> Self {
+        Self { telemetry, access_log_ratio, began: Instant::now(), overload: access::Overload::default() }
+    }
+
+    /// Whether a call gets a line; with it goes how many have got none.
+    fn line(&self, kind: Kind, code: Code, failed: Option<&Failed>) -> Option<u64> {
+        match (kind, code) {
+            (Kind::Probe, _) => None,
+            (_, Code::Ok) => access::drawn(self.access_log_ratio).then_some(0),
+            // A failure always does, but for a flood of this one.
+            _ if failed.is_some_and(|failed| failed.reason == Reason::Overloaded) => {
+                self.overload.line(self.began.elapsed())
+            }
+            _ => Some(0),
+        }
+    }
+
     /// Begins a call's span.
     pub(super) fn span(&self, rpc: &Rpc, parent: Option<&TraceContext>, peer: &Peer) -> CallSpan {
         match rpc.kind {
@@ -78,7 +98,7 @@ impl Observer {
 
 /// A call in progress. Dropped before its outcome is known, it is one whose caller has gone.
 pub(super) struct Observed {
-    observer: Observer,
+    observer: Arc<Observer>,
     rpc: Arc<Rpc>,
     caller: Arc<Caller>,
     span: CallSpan,
@@ -87,9 +107,14 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn new(observer: &Observer, rpc: &Arc<Rpc>, caller: &Arc<Caller>, span: CallSpan) -> Self {
+    pub(super) fn new(
+        observer: &Arc<Observer>,
+        rpc: &Arc<Rpc>,
+        caller: &Arc<Caller>,
+        span: CallSpan,
+    ) -> Self {
         Self {
-            observer: observer.clone(),
+            observer: Arc::clone(observer),
             rpc: Arc::clone(rpc),
             caller: Arc::clone(caller),
             span,
@@ -139,13 +164,8 @@ impl Drop for Observed {
             request_id: subject.request_id,
             query_id: subject.query_id,
         });
-        let wanted = match rpc.kind {
-            // A failure always is.
-            Kind::Ours | Kind::Unknown => code != Code::Ok || access::drawn(observer.access_log_ratio),
-            Kind::Probe => false,
-        };
-        if wanted {
-            access::write(rpc.name(), code, took, caller, failed);
+        if let Some(left_out) = observer.line(rpc.kind, code, failed) {
+            access::write(rpc.name(), code, took, caller, failed, left_out);
         }
     }
 }

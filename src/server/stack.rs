@@ -44,7 +44,7 @@ struct Shared {
     methods: Vec<Arc<Rpc>>,
     unknown: Arc<Rpc>,
     max_deadline: Duration,
-    observer: Observer,
+    observer: Arc<Observer>,
 }
 
 impl Stack {
@@ -58,7 +58,14 @@ impl Stack {
         // The service's own first.
         methods.sort_by_key(|rpc| rpc.kind() != Kind::Ours);
         let unknown = Arc::new(Rpc::unknown());
-        Self(Arc::new(Shared { ours, routes: routes.prepare(), methods, unknown, max_deadline, observer }))
+        Self(Arc::new(Shared {
+            ours,
+            routes: routes.prepare(),
+            methods,
+            unknown,
+            max_deadline,
+            observer: Arc::new(observer),
+        }))
     }
 }
 
