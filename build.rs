@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out_dir.join("descriptor_set.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .codec_path("crate::proto::Codec")
         .compile_fds(descriptors)?;
     Ok(())
 }

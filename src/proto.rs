@@ -2,6 +2,10 @@
 //!
 //! Lints are relaxed here and nowhere else: nobody reads generated code for its style.
 
+mod codec;
+
+pub use self::codec::Codec;
+
 /// Package `atoti.queryhistory.v1`.
 pub mod queryhistory {
     #![allow(

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, pin::pin, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, header, uri::Uri};
+use http::{HeaderMap, HeaderValue, Request, header, response, uri::Uri};
 use hyper::{
     Response,
     body::{Body as _, Incoming},
@@ -10,6 +10,7 @@ use hyper::{
 use jiff::Timestamp;
 use tokio::{
     sync::SemaphorePermit,
+    task::yield_now,
     time::{Instant, timeout, timeout_at},
 };
 
@@ -165,6 +166,9 @@ impl Exchange<'_> {
             Attempt::start(&atoti.telemetry, &self.asked.target, self.asked, self.trace(), now, before);
         let mut request = self.request(authorization);
         attempt.propagate(request.headers_mut());
+        // Whoever else is ready gets ready to send first. Then the requests leave one behind the other: whoever takes them
+        // is not woken for each.
+        yield_now().await;
         let done = self.carry_out(&atoti.http.client(), &mut request, end_by).await;
         match &done {
             Ok(success) => attempt.ended(Some(success.http_status), None),
@@ -288,9 +292,16 @@ impl Exchange<'_> {
             BodyEnd::Capped => Box::pin(throw_away(link, &mut rest)).await,
             BodyEnd::Cut | BodyEnd::TimedOut => false,
         };
+        let result = self.judge(head, body, end);
+        // Last, when nothing holds on to the bytes of the answer any more: the connection reads the next one there.
         if reusable {
             client.give_back(self.asked.origin(), pooled);
         }
+        result
+    }
+
+    /// What an answer says.
+    fn judge(&self, head: response::Parts, body: Body, end: BodyEnd) -> Result<Success, Failed> {
         let (status, head) = (head.status, &head.headers);
         let verdict = answer::verdict(status, head, &body.beginning(), end, self.expected, Timestamp::now);
         verdict.map_err(|fact| {
