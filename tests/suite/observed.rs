@@ -1,8 +1,11 @@
 //! Seen from outside: of every call one line, the right counts, its spans, and its audit record where one is due.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     bridge::Bridge,
@@ -410,6 +413,39 @@ async fn healthy_calls_can_go_without_a_line_and_failures_never_do() {
     let lines = all_events(&bridge).into_iter().filter(|line| line["message"] == "call ended").count();
     assert_eq!(lines, 1);
     assert_eq!(bridge.metric("atoti_bridge_log_lines_dropped_total").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_calls_has_a_few_lines_that_tell_of_all() {
+    const FLOOD: u64 = 200;
+    let atoti = Upstream::start(|_, _| Answer::Hang).await;
+    let bridge = Bridge::start_with(&atoti.url(), &["--max-in-flight=1"]).await;
+    let client = bridge.client().await;
+    let held = tokio::spawn({
+        let client = client.clone();
+        async move { client.cancel(&cancel("1")).await }
+    });
+    eventually("the one place to be taken", || (!atoti.seen().is_empty()).then_some(())).await;
+    let refused = async |request_id: &str| {
+        let reply = client.cancel_with(&cancel("2"), &[("x-request-id", request_id)]).await;
+        assert_eq!(reply.error().reason(), "OVERLOADED");
+    };
+    let began = Instant::now();
+    for _ in 0..FLOOD {
+        refused("flood").await;
+    }
+    let seconds = began.elapsed().as_secs() + 1;
+    // By then there are lines again.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    refused("last").await;
+    let last = bridge.logged("the last line", |line| line["request_id"] == "last").await;
+    assert_eq!((&last["reason"], &last["level"]), (&json!("OVERLOADED"), &json!("WARN")));
+    let lines = || all_events(&bridge).into_iter().filter(|line| line["reason"] == "OVERLOADED");
+    assert!(lines().count() as u64 <= 10 * (seconds + 2), "{} lines in {seconds} s", lines().count());
+    let told: u64 = lines().map(|line| 1 + line["left_out"].as_u64().unwrap_or(0)).sum();
+    assert_eq!(told, FLOOD + 1, "none is forgotten");
+    assert_eq!(bridge.metric("atoti_bridge_calls_shed_total").await, Some(FLOOD as f64 + 1.0));
+    held.abort();
 }
 
 #[tokio::test]
