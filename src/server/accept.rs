@@ -4,7 +4,6 @@
 //! connection's maximal age, waits for ever for silent peers, and spins when file descriptors run out.
 
 use std::{
-    convert::Infallible,
     future::pending,
     io,
     pin::pin,
@@ -15,8 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -25,11 +23,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{io::InspectReader, sync::CancellationToken, task::TaskTracker};
-use tonic::body::Body;
-use tower::{Service, ServiceExt as _};
 
 use super::{
     listen::{Listener, Stream},
+    stack::Stack,
     workers::Workers,
 };
 use crate::{config::Limits, files::FromFiles, service::Peer, telemetry::Metrics, tls};
@@ -67,8 +64,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_WARNING_EVERY: Duration = Duration::from_secs(10);
 
 /// What the connections of one listening socket share.
-pub(super) struct Connections<S> {
-    pub(super) calls: S,
+pub(super) struct Connections {
+    pub(super) calls: Stack,
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<FromFiles<tls::Server>>>,
     pub(super) metrics: Metrics,
@@ -80,12 +77,7 @@ pub(super) struct Connections<S> {
     pub(super) tasks: TaskTracker,
 }
 
-impl<S> Connections<S>
-where
-    S: Service<(Arc<Peer>, Request<Incoming>), Response = Response<Body>, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl Connections {
     /// Accepts connections until they are to close.
     pub(super) async fn accept(self: Arc<Self>, listener: Listener) {
         let room = Arc::new(Semaphore::new(self.limits.max_connections.get()));
@@ -162,7 +154,7 @@ where
         });
         let has_begun = || read.load(Ordering::Relaxed) >= PREFACE_BYTES;
         let peer = Arc::new(peer);
-        let service = service_fn(|request| self.calls.clone().oneshot((Arc::clone(&peer), request)));
+        let service = service_fn(|request| self.calls.call(Arc::clone(&peer), request));
         let mut connection =
             pin!(protocol(KEEPALIVE, KEEPALIVE_TIMEOUT).serve_connection(TokioIo::new(io), service));
 
@@ -239,7 +231,12 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use hyper::body::Incoming;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tonic::body::Body;
 
     use super::*;
 

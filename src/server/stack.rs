@@ -3,14 +3,7 @@
 //! Admission is not here but in the service, after the request has been read: every cancel that is refused must be in
 //! the audit record with its id, and a caller that sends slowly must not hold a place meanwhile.
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::Either};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -34,6 +27,9 @@ use crate::{
 /// The routes with everything around them. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Stack(Arc<Shared>);
+
+/// A call that is being answered.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 struct Shared {
     /// The service itself, which is not looked for among the routes.
@@ -67,18 +63,9 @@ impl Stack {
             observer: Arc::new(observer),
         }))
     }
-}
 
-impl Service<(Arc<Peer>, Request<Incoming>)> for Stack {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, (peer, request): (Arc<Peer>, Request<Incoming>)) -> Self::Future {
+    /// Answers a call: the one allocation that the steps around it need.
+    pub(super) fn call(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Answering {
         let shared = Arc::clone(&self.0);
         Box::pin(async move { Ok(shared.walk(peer, request).await) })
     }

@@ -3,10 +3,14 @@
 //! A thread of its own writes them, so that a terminal or a pipe that takes no more holds no call up. What it cannot
 //! keep up with is dropped, and counted. Audit records do not come this way, see [`audit`](crate::audit).
 
-use std::{backtrace::Backtrace, io::BufWriter, panic};
+use std::{backtrace::Backtrace, env, io::BufWriter, panic};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::LogFormat;
 
@@ -14,7 +18,7 @@ use crate::config::LogFormat;
 const LINES_WAITING: usize = 50_000;
 /// The OpenTelemetry libraries tell of every batch that fails; that it does so is said once (see `traces`), and
 /// counted. A `RUST_LOG` that speaks of them brings it back.
-const QUIET: [&str; 3] = ["opentelemetry=off", "opentelemetry_sdk=off", "opentelemetry-otlp=off"];
+const QUIET: [&str; 3] = ["opentelemetry", "opentelemetry_sdk", "opentelemetry-otlp"];
 
 /// The log of this process. Lines that wait are written when it is dropped.
 #[derive(Debug)]
@@ -36,13 +40,8 @@ pub fn init(format: LogFormat) -> Logs {
         .thread_name("log")
         .finish(BufWriter::new(std::io::stderr()));
     let logs = Logs { dropped: writer.error_counter(), _writing: writing };
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
-    let mut filter = filter.from_env_lossy();
-    if !std::env::var(EnvFilter::DEFAULT_ENV).is_ok_and(|asked| asked.contains("opentelemetry")) {
-        for quiet in QUIET {
-            filter = filter.add_directive(quiet.parse().expect("a target and a level"));
-        }
-    }
+    let asked = env::var("RUST_LOG").unwrap_or_default();
+    let (filter, unknown) = filter(&asked);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     let _ = match format {
@@ -53,5 +52,45 @@ pub fn init(format: LogFormat) -> Logs {
         let backtrace = Backtrace::force_capture();
         tracing::error!(%panic, %backtrace, "a bug: the call at hand fails, others go on");
     }));
+    for part in unknown {
+        tracing::warn!(part, "a part of RUST_LOG is neither a level nor target=level, and is ignored");
+    }
     logs
+}
+
+/// What `RUST_LOG` lets through, and the parts of it that cannot be understood. Not `EnvFilter`: fields and spans are
+/// nothing that anybody filters by here, and an engine for regular expressions would come along with it.
+fn filter(asked: &str) -> (Targets, Vec<&str>) {
+    let parts = asked.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let (known, unknown): (Vec<_>, Vec<_>) = parts.partition(|part| part.parse::<Targets>().is_ok());
+    let mut filter = match known.join(",").parse() {
+        Ok(filter) if !known.is_empty() => filter,
+        _ => Targets::new().with_default(LevelFilter::INFO),
+    };
+    if !asked.contains("opentelemetry") {
+        filter = filter.with_targets(QUIET.map(|quiet| (quiet, LevelFilter::OFF)));
+    }
+    (filter, unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_let_through_and_what_is_not_understood_is_told() {
+        let lets = |asked, target, level| filter(asked).0.would_enable(target, &level);
+        for asked in ["", " ", "nonsense=loud"] {
+            assert!(lets(asked, "any", Level::INFO) && !lets(asked, "any", Level::DEBUG), "{asked:?}");
+            assert!(!lets(asked, "opentelemetry_sdk", Level::ERROR), "{asked:?}");
+        }
+        let parts = "warn, atoti_grpc_bridge::server=debug,hyper=loud";
+        assert!(lets(parts, "any", Level::WARN) && !lets(parts, "any", Level::INFO));
+        assert!(lets(parts, "atoti_grpc_bridge::server::stack", Level::DEBUG));
+        assert_eq!(filter(parts).1, ["hyper=loud"]);
+        assert!(lets("opentelemetry=debug", "opentelemetry_sdk", Level::DEBUG));
+        assert!(!lets("off", "any", Level::ERROR));
+    }
 }
