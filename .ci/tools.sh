@@ -32,6 +32,15 @@ need_rust_components() {
   fi
 }
 
+# Reads what programs with counters have written. It is the compiler's own: no other version reads it for sure.
+need_llvm_profdata() {
+  LLVM_PROFDATA="$(rustc --print sysroot)/lib/rustlib/$(rustc --print host-tuple)/bin/llvm-profdata"
+  if [ ! -x "$LLVM_PROFDATA" ]; then
+    require rustup "it installs llvm-tools"
+    rustup component add llvm-tools
+  fi
+}
+
 need_cargo_deny() {
   CARGO_DENY="$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny"
   [ -x "$CARGO_DENY" ] ||

@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 
-from comparison import document, machine, measures
+from comparison import document, machine, measures, profile
 from comparison.processes import Cores
 
 DOCUMENT, PICTURE = pathlib.Path("docs/PERFORMANCE.md"), pathlib.Path("docs/latency.svg")
@@ -37,7 +37,8 @@ def measured(asked):
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     figures = {
         "machine": machine.described(), "pair_is_shared": cores.pair_is_shared, "load_seconds": settings.load,
-        "binary": measures.binary(), "starts": measures.starts(), "load": measures.load(settings, cores), "rounds": [],
+        "binary": measures.binary(), "starts": measures.starts(), "load": measures.load(settings, cores),
+        "profiles": profile.profiles(settings, cores), "rounds": [],
     }
     rounds = 1 if asked.quick else asked.rounds
     for number in range(rounds):

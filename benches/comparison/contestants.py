@@ -86,13 +86,13 @@ class Bridge(Contestant):
     """As it is by default, with log lines as JSON to a pipe and audit records to a file."""
 
     name, call = "bridge", "cancel"
-    ratio = 0.01
+    program_is, ratio = "BRIDGE", 0.01
 
     def start(self):
         self.trail = self.folder / "audit.log"
         command = [
-            os.environ["BRIDGE"], "serve", f"--listen={self.address}", "--admin-listen=127.0.0.1:0", "--drain-delay=0s",
-            "--log-format=json", f"--audit-log={self.trail}", f"--access-log-ratio={self.ratio}",
+            os.environ[self.program_is], "serve", f"--listen={self.address}", "--admin-listen=127.0.0.1:0",
+            "--drain-delay=0s", "--log-format=json", f"--audit-log={self.trail}", f"--access-log-ratio={self.ratio}",
             f"--upstream-url=http://{self.upstream}",
         ]
         # Whoever reads the lines takes no time from the bridge.
@@ -110,6 +110,12 @@ class Bridge(Contestant):
 class EveryLine(Bridge):
     name = "bridge, every line"
     ratio = 1
+
+
+class Plain(Bridge):
+    """As whoever builds it by cargo alone has it."""
+
+    name, program_is = "bridge, by cargo alone", "PLAIN"
 
 
 class Nginx(Contestant):
@@ -173,15 +179,16 @@ class Vanguard(Adapted):
 
 
 GRPC = [Floor, Bridge, EveryLine, Envoy, EnvoyWithAll, Vanguard]
-ALL = [*GRPC, Nginx, Direct]
+ALL = [*GRPC, Plain, Nginx, Direct]
 
 
 class Upstream:
     """The rig in Atoti's place."""
 
-    def __init__(self, cores, delay=0):
+    def __init__(self, cores, delay=0, at_once=None):
+        places = [] if at_once is None else [f"--at-once={at_once}"]
         self.program = Program(cores, os.environ["RIG"], "upstream", "--listen=127.0.0.1:0", f"--delay={delay}",
-                               stdout=subprocess.PIPE, text=True)
+                               *places, stdout=subprocess.PIPE, text=True)
         self.address = self.program.process.stdout.readline().split()[1]
 
     def __enter__(self):

@@ -14,8 +14,10 @@ def page(raw):
     parts = {
         "machine": _machine(raw), "rounds": _rounds(raw), "targets": _targets(figures),
         "closed": _shapes(figures, "closed"), "wide": _shapes(figures, "wide"), "paced": _paced(figures),
-        "memory": _memory(figures), "load": _load(raw), "start": _start(figures), "overload": _overload(figures),
+        "memory": _memory(figures), "load": _load(raw), "start": _start(figures),
+        "overload_core": _overload(figures, "core"), "overload_upstream": _overload(figures, "upstream"),
         "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures), "budget": _budget(),
+        "profiles": _profiles(raw),
     }
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(parts)
 
@@ -120,17 +122,17 @@ def _start(figures):
             f"{program['stripped_bytes'] / MIB / 1024:.1f} MiB without them")
 
 
-def _overload(figures):
+def _overload(figures, what):
     rows = []
-    for name in figures.rounds[0]["overload"]:
+    for name in figures.rounds[0]["overload"][what]:
         def of(value, name=name):
-            return figures.over(lambda one: value(one["overload"][name]))
+            return figures.over(lambda one: value(one["overload"][what][name]))
 
         offered = of(lambda run: run["calls"] / run["seconds"] / run["capacity"])
         rows.append([
-            name, _plain(of(lambda run: run["capacity"])), _told(offered), _told(figures.goodput(name)),
+            name, _plain(of(lambda run: run["capacity"])), _told(offered), _told(figures.goodput(what, name)),
             _plain(of(lambda run: run["latency"]["99"]), 1, 0.001),
-            _plain(of(lambda run: run["latency_of_others"]["99"]), 1, 0.001), _codes(figures, name),
+            _plain(of(lambda run: run["latency_of_others"]["99"]), 1, 0.001), _codes(figures, what, name),
             _plain(of(lambda run: run["late"]["99"]), 1, 0.001), _plain(of(lambda run: run["peak_kib"]), 0, 1 / MIB),
         ])
     head = ["", "capacity, calls/s", "asked, x capacity", "good, x capacity", "p99 of good, ms", "p99 of refused, ms",
@@ -138,9 +140,9 @@ def _overload(figures):
     return _table(head, rows)
 
 
-def _codes(figures, name):
+def _codes(figures, what, name):
     """What became of those that were not well answered, in the last round."""
-    run = figures.rounds[-1]["overload"][name]
+    run = figures.rounds[-1]["overload"][what][name]
     shares = {code: count / run["calls"] for code, count in run["by_code"].items() if code != "0"}
     return ", ".join(f"{code} {share:.0%}" for code, share in sorted(shares.items(), key=lambda each: -each[1]))
 
@@ -177,6 +179,17 @@ def _listing(figures):
     parsed = figures.over(lambda one: one["list"]["parsed"]["microseconds"])
     return (f"{first['queries']} queries in {first['bytes'] / 1000:.0f} KB of JSON: {_plain(listed)} µs of processor "
             f"time, {_told(figures.page_cost())} x the {_plain(parsed)} µs that parsing takes")
+
+
+def _profiles(raw):
+    if not raw["profiles"]:
+        return "Not measured: perf may not count here."
+    floor, bridge = raw["profiles"]["floor"], raw["profiles"]["bridge"]
+    rows = [[group, f"{floor[group]:.1f}", f"{bridge[group]:.1f}", f"{bridge[group] - floor[group]:+.1f}"]
+            for group in floor]
+    total = [sum(each.values()) for each in (floor, bridge)]
+    rows.append(["**all**", *(f"**{each:.1f}**" for each in total), f"**{total[1] - total[0]:+.1f}**"])
+    return _table(["µs of processor time per call", "floor", "bridge", "difference"], rows)
 
 
 def _budget():

@@ -56,11 +56,11 @@ class Figures:
         ratios = [value / by for value, by in pairs if value > 0 and by > 0]
         return Figure.of(ratios) if 2 * len(ratios) > len(pairs) else None
 
-    def goodput(self, name):
+    def goodput(self, what, name):
         """The share of what it can that is still well answered when it is asked for twice as much. None where the
         callers could not ask for so much: what they began too late says nothing about whom they asked."""
         def of(one):
-            run = one["overload"][name]
+            run = one["overload"][what][name]
             return divided(run["rate"], run["capacity"]) if run["late"]["99"] < LATE else None
         return self.over(of)
 

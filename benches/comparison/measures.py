@@ -18,6 +18,9 @@ SHAPES = {"1 x 64": (1, 64), "8 x 8": (8, 8), "1 x 1": (1, 1), "1000 x 1": (1000
 WIDE = {"1 x 4096": (1, 4096), "100 x 10": (100, 10)}
 RATES = [1_000, 5_000]
 IDLE_CONNECTIONS = 1_000
+# What is asked for twice as much as it can: a contestant's core; or an upstream with so many threads, as a web server
+# has, that takes so many seconds for each answer. Then, how many streams on eight connections show what it can.
+OVERLOADS = {"core": ({}, 1, 64), "upstream": ({"delay": 0.005, "at_once": 64}, 8, 16)}
 # Of the slow upstream, in seconds; calls a second that it gets, and how long their callers wait.
 SLOWNESS, SLOW_RATE, SLOW_DEADLINE = 1, 300, 10
 STARTS = 5
@@ -54,7 +57,7 @@ class Round:
             figures["paced"] = self.paced(running)
             figures["wide"] = self.closed([each for each in running if each.part == "load"], WIDE)
             figures["list"] = self.listing(next(each for each in running if type(each) is Bridge))
-        figures["overload"] = self.overload()
+        figures["overload"] = {what: self.overload(what) for what in OVERLOADS}
         figures["slow"] = self.slow()
         figures["pair"] = self.pair()
         figures["memory"] = self.memory()
@@ -92,14 +95,16 @@ class Round:
         listed = call(bridge, self.cores.callers, streams=8, call="list", **self._timing)
         return {"parsed": json.loads(parsed.stdout), "listed": listed}
 
-    def overload(self):
+    def overload(self, what):
         """Twice as many calls as can be had, from callers that wait a second."""
+        upstream_is, connections, streams = OVERLOADS[what]
         figures = {}
         for kind in [Floor, Bridge, Envoy, Vanguard]:
-            tell(f"  twice too much: {kind.name}")
-            with (Upstream(self.cores.upstream) as upstream,
+            tell(f"  twice too much for the {what}: {kind.name}")
+            with (Upstream(self.cores.upstream, **upstream_is) as upstream,
                   kind(upstream.address, self.cores.contestant) as contestant):
-                capacity = call(contestant, self.cores.callers, streams=64, **self._timing)["rate"]
+                capacity = call(contestant, self.cores.callers, connections=connections, streams=streams,
+                                **self._timing)["rate"]
                 done = call(contestant, self.cores.callers, connections=8, rate=max(1, round(2 * capacity)), deadline=1,
                             seconds=self.settings.overload, warmup=self.settings.warmup)
                 peak = processes.most_resident(contestant.pids()[0])

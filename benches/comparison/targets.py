@@ -49,8 +49,7 @@ class Target:
 
 def targets(figures):
     """All of them."""
-    raw, goodput = figures.raw, figures.goodput("bridge")
-    overload = lambda value: figures.over(lambda one: value(one["overload"]["bridge"]))  # noqa: E731
+    raw = figures.raw
     memory = lambda value: figures.over(lambda one: value(one["memory"]["bridge"]))  # noqa: E731
     return [
         Target("processor time per call, x the floor's", figures.ratio("closed", "1 x 64", "bridge", "floor", cpu),
@@ -70,11 +69,23 @@ def targets(figures):
         Target("process created to listening", Figure.of(start["listening_ms"] for start in raw["starts"]),
                20, 8, " ms", 1),
         Target("the program, stripped", raw["binary"]["stripped_bytes"] / MIB / 1024, 12, 8, " MiB", 1),
-        Target("twice too much: p99 of what is well answered",
-               overload(lambda run: run["latency"]["99"] / 1000) if goodput else None, 25, 5, " ms", 1),
-        Target("twice too much: well answered, of the capacity", goodput, 0.7, 0.9, at_least=True),
-        Target("twice too much: memory", overload(lambda run: run["peak_kib"] / MIB), 64, 48, " MiB", 1),
+        *_overload(figures, "upstream"),
+        *_overload(figures, "core"),
         Target("from one core to two", figures.scaling("bridge"), 1.7, 1.9, "x", at_least=True),
+    ]
+
+
+def _overload(figures, what):
+    """What is asked of a bridge, when it, or what is behind it, is asked for twice as much as it can."""
+    def of(value):
+        return figures.over(lambda one: value(one["overload"][what]["bridge"]))
+
+    goodput, peak = figures.goodput(what, "bridge"), of(lambda run: run["peak_kib"] / MIB)
+    p99 = of(lambda run: run["latency"]["99"] / 1000) if goodput else None
+    return [
+        Target(f"twice too much for the {what}: p99 of what is well answered", p99, 25, 5, " ms", 1),
+        Target(f"twice too much for the {what}: well answered, of the capacity", goodput, 0.7, 0.9, at_least=True),
+        Target(f"twice too much for the {what}: memory", peak, 64, 48, " MiB", 1),
     ]
 
 

@@ -1,7 +1,7 @@
 //! Plays Atoti for speed: the right cancel gets 204, a page is a page, everything else is refused, so that a wrong
 //! translation is never counted as a good one.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use crate::{Failure, args, message, page};
 
@@ -22,32 +23,38 @@ pub(crate) struct Options {
     /// Address to serve HTTP/1.1 on
     #[arg(long)]
     listen: SocketAddr,
-    /// Seconds to wait before each answer
+    /// Seconds that each answer takes
     #[arg(long, default_value = "0", value_parser = args::seconds)]
     delay: Duration,
+    /// Requests that may take that time at once, as a web server has so many threads; the others wait
+    #[arg(long, requires = "delay")]
+    at_once: Option<NonZeroUsize>,
 }
 
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let page = page::json();
+    let places = Arc::new(Semaphore::new(options.at_once.map_or(Semaphore::MAX_PERMITS, NonZeroUsize::get)));
     let listener = crate::listen(options.listen).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let (page, delay) = (page.clone(), options.delay);
-        let service = service_fn(move |request| answer(request, page.clone(), delay));
+        let (page, places, delay) = (page.clone(), Arc::clone(&places), options.delay);
+        let service = service_fn(move |request| {
+            let (page, places) = (page.clone(), Arc::clone(&places));
+            async move {
+                if !delay.is_zero() {
+                    let _place = places.acquire().await;
+                    tokio::time::sleep(delay).await;
+                }
+                answer(request, page).await
+            }
+        });
         // Whoever closes a connection is free to.
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    page: Bytes,
-    delay: Duration,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
+async fn answer(request: Request<Incoming>, page: Bytes) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
     Ok(match (request.method(), path.strip_prefix(message::QUERY_PATH)) {
         (&Method::PATCH, Some(id)) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => {

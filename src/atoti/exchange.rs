@@ -157,6 +157,9 @@ impl Exchange<'_> {
             },
             None => None,
         };
+        // Whoever else is ready gets as far as this first. Then requests leave one behind the other, and whoever takes
+        // them is not woken for each. Before the clock is looked at: nothing is sent too late.
+        yield_now().await;
         let now = Instant::now();
         let end_by = self.bounds.end_by.min(now + self.bounds.per_attempt);
         if now + SHORTEST_ATTEMPT > self.bounds.begin_by {
@@ -166,9 +169,6 @@ impl Exchange<'_> {
             Attempt::start(&atoti.telemetry, &self.asked.target, self.asked, self.trace(), now, before);
         let mut request = self.request(authorization);
         attempt.propagate(request.headers_mut());
-        // Whoever else is ready gets ready to send first. Then the requests leave one behind the other: whoever takes them
-        // is not woken for each.
-        yield_now().await;
         let done = self.carry_out(&atoti.http.client(), &mut request, end_by).await;
         match &done {
             Ok(success) => attempt.ended(Some(success.http_status), None),
@@ -293,7 +293,7 @@ impl Exchange<'_> {
             BodyEnd::Cut | BodyEnd::TimedOut => false,
         };
         let result = self.judge(head, body, end);
-        // Last, when nothing holds on to the bytes of the answer any more: the connection reads the next one there.
+        // Last, when nothing holds on to the bytes of the head any more: the connection reads the next answer there.
         if reusable {
             client.give_back(self.asked.origin(), pooled);
         }

@@ -9,8 +9,8 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// A cancel and its answer fit several times. tonic's own 8 KiB, twice for each call, come out of memory that no processor
-/// has at hand.
+/// A cancel and its answer fit several times. tonic's own 8 KiB, twice for each call, come out of memory that no
+/// processor has at hand.
 const BUFFER_BYTES: usize = 512;
 /// Encoded messages leave when there are as many bytes, as tonic has it.
 const YIELD_BYTES: usize = 32 * 1024;

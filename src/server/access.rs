@@ -35,7 +35,7 @@ impl Overload {
     /// Whether a call that ended so long after the server began gets a line; with it goes how many got none before it.
     pub(super) fn line(&self, since: Duration) -> Option<u64> {
         let now = since.as_secs();
-        if self.second.swap(now, Ordering::Relaxed) != now {
+        if self.second.fetch_max(now, Ordering::Relaxed) < now {
             self.lines.store(0, Ordering::Relaxed);
         }
         // Threads that meet at the turn of a second write a line more or less.

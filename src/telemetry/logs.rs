@@ -62,7 +62,9 @@ pub fn init(format: LogFormat) -> Logs {
 /// nothing that anybody filters by here, and an engine for regular expressions would come along with it.
 fn filter(asked: &str) -> (Targets, Vec<&str>) {
     let parts = asked.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let (known, unknown): (Vec<_>, Vec<_>) = parts.partition(|part| part.parse::<Targets>().is_ok());
+    // Of spans, and without a level: what `EnvFilter` may take, and `Targets` would misunderstand.
+    let is_known = |part: &&str| part.parse::<Targets>().is_ok() && !part.contains('[') && !part.ends_with('=');
+    let (known, unknown): (Vec<_>, Vec<_>) = parts.partition(is_known);
     let mut filter = match known.join(",").parse() {
         Ok(filter) if !known.is_empty() => filter,
         _ => Targets::new().with_default(LevelFilter::INFO),
@@ -86,10 +88,10 @@ mod tests {
             assert!(lets(asked, "any", Level::INFO) && !lets(asked, "any", Level::DEBUG), "{asked:?}");
             assert!(!lets(asked, "opentelemetry_sdk", Level::ERROR), "{asked:?}");
         }
-        let parts = "warn, atoti_grpc_bridge::server=debug,hyper=loud";
+        let parts = "warn, atoti_grpc_bridge::server=debug,hyper=loud,[span]=info,tokio=";
         assert!(lets(parts, "any", Level::WARN) && !lets(parts, "any", Level::INFO));
         assert!(lets(parts, "atoti_grpc_bridge::server::stack", Level::DEBUG));
-        assert_eq!(filter(parts).1, ["hyper=loud"]);
+        assert_eq!(filter(parts).1, ["hyper=loud", "[span]=info", "tokio="]);
         assert!(lets("opentelemetry=debug", "opentelemetry_sdk", Level::DEBUG));
         assert!(!lets("off", "any", Level::ERROR));
     }

@@ -1,0 +1,42 @@
+# What deploy/train has seen the bridge do, for whoever builds it to be given away. To be sourced.
+#
+# There is a profile for each way to build it: functions have other names in each, and a name that does not fit is a
+# function without a profile, of which nobody is told. `static` is for deploy/build-static, `release-host` and
+# `release-TARGET` are for deploy/release, which builds by cargo auditable.
+# shellcheck shell=bash
+
+profile_folder() { printf '%s/deploy/profile/%s\n' "$PWD" "$1"; }
+
+# What else the names hang on.
+profile_is_for() {
+  rustc --version --verbose
+  cat Cargo.toml Cargo.lock | cksum
+}
+
+profile_fits() {
+  local folder
+  folder="$(profile_folder "$1")"
+  [ -e "$folder/bridge.profdata" ] && profile_is_for | cmp --quiet - "$folder/is-for"
+}
+
+# Has cargo compile for what the bridge does most, where deploy/train has seen that. Without it the bridge does the
+# same, and takes longer.
+use_profile() {
+  local folder
+  folder="$(profile_folder "$1")"
+  if [ ! -e "$folder/bridge.profdata" ]; then
+    printf 'note: built without a profile, and a sixth slower for it; deploy/train makes one\n' >&2
+  elif ! profile_fits "$1"; then
+    printf 'error: %s is for another compiler or other dependencies: run deploy/train again\n' "$folder" >&2
+    return 1
+  else
+    add_rustflag "-Cprofile-use=$folder/bridge.profdata"
+  fi
+}
+
+# Cargo's own separator: a path may have blanks.
+add_rustflag() {
+  local separator=$'\x1f' flags="${RUSTFLAGS:-}"
+  flags="${CARGO_ENCODED_RUSTFLAGS:-${flags// /$separator}}"
+  export CARGO_ENCODED_RUSTFLAGS="${flags:+$flags$separator}$1"
+}
