@@ -63,7 +63,8 @@ pub fn init(format: LogFormat) -> Logs {
 fn filter(asked: &str) -> (Targets, Vec<&str>) {
     let parts = asked.split(',').map(str::trim).filter(|part| !part.is_empty());
     // Of spans, and without a level: what `EnvFilter` may take, and `Targets` would misunderstand.
-    let is_known = |part: &&str| part.parse::<Targets>().is_ok() && !part.contains('[') && !part.ends_with('=');
+    let is_known =
+        |part: &&str| part.parse::<Targets>().is_ok() && !part.contains('[') && !part.ends_with('=');
     let (known, unknown): (Vec<_>, Vec<_>) = parts.partition(is_known);
     let mut filter = match known.join(",").parse() {
         Ok(filter) if !known.is_empty() => filter,
