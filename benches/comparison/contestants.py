@@ -33,6 +33,8 @@ class Contestant:
 
     name = ""
     part, call = "load", None
+    # Calls at once that it is of interest for.
+    least = 1
 
     def __init__(self, upstream, cores):
         self.upstream, self.cores = upstream, cores
@@ -86,14 +88,14 @@ class Bridge(Contestant):
     """As it is by default, with log lines as JSON to a pipe and audit records to a file."""
 
     name, call = "bridge", "cancel"
-    program_is, ratio = "BRIDGE", 0.01
+    program_is, ratio, more = "BRIDGE", 0.01, []
 
     def start(self):
         self.trail = self.folder / "audit.log"
         command = [
             os.environ[self.program_is], "serve", f"--listen={self.address}", "--admin-listen=127.0.0.1:0",
             "--drain-delay=0s", "--log-format=json", f"--audit-log={self.trail}", f"--access-log-ratio={self.ratio}",
-            f"--upstream-url=http://{self.upstream}",
+            f"--upstream-url=http://{self.upstream}", *self.more,
         ]
         # Whoever reads the lines takes no time from the bridge.
         reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -116,6 +118,12 @@ class Plain(Bridge):
     """As whoever builds it by cargo alone has it."""
 
     name, program_is = "bridge, by cargo alone", "PLAIN"
+
+
+class Roomy(Bridge):
+    """Set up for more callers than it admits by default: it lets all in, and has them wait for their turn."""
+
+    name, more, least = "bridge, room for all", ["--max-in-flight=8192"], 129
 
 
 class Nginx(Contestant):
@@ -179,7 +187,7 @@ class Vanguard(Adapted):
 
 
 GRPC = [Floor, Bridge, EveryLine, Envoy, EnvoyWithAll, Vanguard]
-ALL = [*GRPC, Plain, Nginx, Direct]
+ALL = [*GRPC, Plain, Roomy, Nginx, Direct]
 
 
 class Upstream:

@@ -3,9 +3,11 @@
 import pathlib
 import string
 
-from comparison.figures import Figures, busy, cpu, good, rate
+from comparison.figures import Figures, busy, cpu, divided, good, rate
 from comparison.targets import BUDGET, MIB, budget, targets
 
+# How many queries of a bulk cancel the bridge stops at once, as docs/OPERATIONS.md has it.
+BULK_AT_ONCE = 16
 TEMPLATE = pathlib.Path("benches/PERFORMANCE.md.in")
 
 
@@ -16,8 +18,8 @@ def page(raw):
         "closed": _shapes(figures, "closed"), "wide": _shapes(figures, "wide"), "paced": _paced(figures),
         "memory": _memory(figures), "load": _load(raw), "start": _start(figures),
         "overload_core": _overload(figures, "core"), "overload_upstream": _overload(figures, "upstream"),
-        "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures), "budget": _budget(),
-        "profiles": _profiles(raw),
+        "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures),
+        "bulk": _bulk(figures), "budget": _budget(), "profiles": _profiles(raw),
     }
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(parts)
 
@@ -179,6 +181,26 @@ def _listing(figures):
     parsed = figures.over(lambda one: one["list"]["parsed"]["microseconds"])
     return (f"{first['queries']} queries in {first['bytes'] / 1000:.0f} KB of JSON: {_plain(listed)} µs of processor "
             f"time, {_told(figures.page_cost())} x the {_plain(parsed)} µs that parsing takes")
+
+
+def _bulk(figures):
+    queries = figures.rounds[0]["list"]["parsed"]["queries"]
+    turns = -(-queries // BULK_AT_ONCE)
+
+    def of(value):
+        return figures.over(lambda one: value(one["bulk"]))
+
+    cost = of(lambda bulk: divided(cpu(bulk["cost"]), queries))
+    single = figures.closed("closed", "1 x 64", "bridge", cpu)
+    alone, took = (of(lambda bulk, which=which: bulk[which]["latency"]["50"]) for which in ["one", "many"])
+    # One turn more, for the list.
+    least = of(lambda bulk: (turns + 1) * bulk["one"]["latency"]["50"])
+    well = of(lambda bulk: min(map(good, bulk.values())))
+    return (f"{queries} queries, {_plain(well, 0, 100)} % of the calls good: {_plain(cost, 1)} µs of processor time for "
+            f"each query, its part of the list among them, where a `CancelQuery` takes {_plain(single, 1)}. With "
+            f"an upstream on which one cancel takes {_plain(alone, 1, 0.001)} ms from end to end, all of them took "
+            f"{_plain(took, 1, 0.001)} ms; a list and {turns} turns of {BULK_AT_ONCE}, as many as the bridge stops at "
+            f"once, are {_plain(least, 1, 0.001)}")
 
 
 def _profiles(raw):

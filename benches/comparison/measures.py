@@ -21,6 +21,8 @@ IDLE_CONNECTIONS = 1_000
 # What is asked for twice as much as it can: a contestant's core; or an upstream with so many threads, as a web server
 # has, that takes so many seconds for each answer. Then, how many streams on eight connections show what it can.
 OVERLOADS = {"core": ({}, 1, 64), "upstream": ({"delay": 0.005, "at_once": 64}, 8, 16)}
+# Of the upstream of a bulk cancel, in seconds.
+BULK_DELAY = 0.005
 # Of the slow upstream, in seconds; calls a second that it gets, and how long their callers wait.
 SLOWNESS, SLOW_RATE, SLOW_DEADLINE = 1, 300, 10
 STARTS = 5
@@ -57,6 +59,7 @@ class Round:
             figures["paced"] = self.paced(running)
             figures["wide"] = self.closed([each for each in running if each.part == "load"], WIDE)
             figures["list"] = self.listing(next(each for each in running if type(each) is Bridge))
+        figures["bulk"] = self.bulk()
         figures["overload"] = {what: self.overload(what) for what in OVERLOADS}
         figures["slow"] = self.slow()
         figures["pair"] = self.pair()
@@ -70,7 +73,7 @@ class Round:
             tell(f"  {shape}, as fast as possible")
             figures[shape] = {
                 each.name: call(each, self.cores.callers, connections=connections, streams=streams, **self._timing)
-                for each in running
+                for each in running if each.least <= connections * streams
             }
         return figures
 
@@ -82,7 +85,7 @@ class Round:
             figures[str(rate)] = {
                 each.name: call(each, self.cores.callers, connections=8, rate=rate, seconds=2 * self.settings.seconds,
                                 warmup=self.settings.warmup)
-                for each in running
+                for each in running if each.least == 1
             }
         return figures
 
@@ -94,6 +97,18 @@ class Round:
         parsed = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60 + self.settings.seconds)
         listed = call(bridge, self.cores.callers, streams=8, call="list", **self._timing)
         return {"parsed": json.loads(parsed.stdout), "listed": listed}
+
+    def bulk(self):
+        """All of a page, stopped by one call: what it costs, and how long it takes where one cancel takes long."""
+        tell("  many queries by one call")
+        with (Upstream(self.cores.upstream) as upstream,
+              Bridge(upstream.address, self.cores.contestant) as bridge):
+            cost = call(bridge, self.cores.callers, call="cancel-many", streams=4, **self._timing)
+        with (Upstream(self.cores.upstream, delay=BULK_DELAY) as upstream,
+              Bridge(upstream.address, self.cores.contestant) as bridge):
+            one = call(bridge, self.cores.callers, **self._timing)
+            many = call(bridge, self.cores.callers, call="cancel-many", **self._timing)
+        return {"cost": cost, "one": one, "many": many}
 
     def overload(self, what):
         """Twice as many calls as can be had, from callers that wait a second."""

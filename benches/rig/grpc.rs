@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::{
     Failure,
     args::Pace,
-    message::Call,
+    message::{Call, Messages},
     pace::{self, Caller},
     record::Outcome,
 };
@@ -106,12 +106,18 @@ impl Callers {
             return Ok(status);
         }
         let mut body = response.into_body();
+        let mut messages = Messages::default();
         while let Some(data) = body.data().await {
-            let length = data?.len();
-            body.flow_control().release_capacity(length)?;
+            let data = data?;
+            messages.read(&data);
+            body.flow_control().release_capacity(data.len())?;
         }
         let trailers = body.trailers().await?;
-        trailers.as_ref().and_then(grpc_status).ok_or_else(|| "no grpc-status".into())
+        let status = trailers.as_ref().and_then(grpc_status).ok_or("no grpc-status")?;
+        if status == 0 && messages.begun != self.call.answers() {
+            return Err("not as many messages as there should be".into());
+        }
+        Ok(status)
     }
 }
 

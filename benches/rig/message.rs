@@ -21,6 +21,8 @@ pub(crate) enum Call {
     Cancel,
     /// The bridge's `ListQueries`, a page as large as the upstream's
     List,
+    /// The bridge's `CancelQueries`, of everything on a page of running queries
+    CancelMany,
     /// `CancelQuery` of a transcoder: the caller sends what goes to Atoti
     Transcoded,
     /// `CancelQuery` of a transcoder that replaces the body
@@ -32,9 +34,15 @@ impl Call {
         match self {
             Self::Cancel => CANCEL,
             Self::List => "/atoti.queryhistory.v1.QueryHistoryService/ListQueries",
+            Self::CancelMany => "/atoti.queryhistory.v1.QueryHistoryService/CancelQueries",
             Self::Transcoded => "/conformance.v1.QueryHistory/CancelQuery",
             Self::TranscodedById => "/conformance.v1.QueryHistoryById/CancelQuery",
         }
+    }
+
+    /// Messages in a good answer.
+    pub(crate) fn answers(self) -> u64 {
+        if matches!(self, Self::CancelMany) { crate::page::QUERIES } else { 1 }
     }
 
     /// A request, framed. Each number is another query.
@@ -43,9 +51,15 @@ impl Call {
         framed.put_bytes(0, 5);
         match self {
             Self::List => {
-                // page_size, a varint.
-                framed.put_slice(&[2 << 3, 0x80 | (crate::page::QUERIES & 0x7f) as u8]);
-                framed.put_u8((crate::page::QUERIES >> 7) as u8);
+                // page_size
+                count(&mut framed, 2, crate::page::QUERIES);
+            }
+            Self::CancelMany => {
+                let mut second = BytesMut::new();
+                count(&mut second, 1, 1);
+                // min_running_time and max_cancellations
+                field(&mut framed, 2, &second);
+                count(&mut framed, 3, crate::page::QUERIES);
             }
             Self::Cancel | Self::TranscodedById => field(&mut framed, 1, id(number).as_bytes()),
             Self::Transcoded => {
@@ -71,6 +85,43 @@ pub(crate) fn query_id(framed: &[u8]) -> Option<&str> {
     let [0, _, _, _, _, key, length, id @ ..] = framed else { return None };
     (*key == 1 << 3 | DELIMITED && usize::from(*length) == id.len()).then_some(())?;
     std::str::from_utf8(id).ok()
+}
+
+/// Counts the messages of a gRPC body that comes in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    pub(crate) begun: u64,
+    head: Vec<u8>,
+    /// Of the message at hand.
+    left: usize,
+}
+
+impl Messages {
+    pub(crate) fn read(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            if self.left > 0 {
+                let passed = self.left.min(piece.len());
+                self.left -= passed;
+                piece = &piece[passed..];
+                continue;
+            }
+            let taken = (5 - self.head.len()).min(piece.len());
+            self.head.extend_from_slice(&piece[..taken]);
+            piece = &piece[taken..];
+            if let [_, length @ ..] = &*self.head
+                && let Ok(length) = <[u8; 4]>::try_from(length)
+            {
+                self.left = u32::from_be_bytes(length) as usize;
+                self.begun += 1;
+                self.head.clear();
+            }
+        }
+    }
+}
+
+/// A field with a number below 16384.
+fn count(message: &mut BytesMut, number: u8, count: u64) {
+    message.put_slice(&[number << 3, 0x80 | (count & 0x7f) as u8, (count >> 7) as u8]);
 }
 
 /// A short field of bytes.

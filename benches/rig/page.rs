@@ -12,18 +12,20 @@ const TEXT: &str = "SELECT NON EMPTY {[Measures].[contributors.COUNT], [Measures
     \t\t[Underlyings].[Products].[Product].Members) ON ROWS\nFROM [EquityDerivativesCube]\n\
     WHERE ([Time].[HistoricalDates].[\"today\"], [Currency].[Currency].[EUR])\n";
 
-pub(crate) fn json() -> Bytes {
+/// Of which some run, or all.
+pub(crate) fn json(all_run: bool) -> Bytes {
     let queries: Vec<_> = (0..QUERIES)
         .map(|number| {
+            let runs = all_run || number % 8 == 0;
             json!({
                 "id": crate::message::id(number),
-                "status": if number % 8 == 0 { "RUNNING" } else { "SUCCESSFUL" },
+                "status": if runs { "RUNNING" } else { "SUCCESSFUL" },
                 "type": "MDX",
                 "query": TEXT.repeat(2),
                 "nodeName": "atoti-1",
                 // The newest first.
                 "startDate": format!("2026-11-23T10:{:02}:{:02}.123Z", 59 - number / 60, 59 - number % 60),
-                "endDate": (number % 8 != 0).then_some("2026-11-23T11:00:01.456Z"),
+                "endDate": (!runs).then_some("2026-11-23T11:00:01.456Z"),
                 "traceId": format!("{:032x}", number + 1),
                 "username": format!("user{}", number % 10),
                 "queryMetadata": {"cube": "EquityDerivativesCube", "catalog": "Production"},

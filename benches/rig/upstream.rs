@@ -31,22 +31,29 @@ pub(crate) struct Options {
     at_once: Option<NonZeroUsize>,
 }
 
+/// What is listed, by what is asked for.
+#[derive(Clone)]
+struct Pages {
+    some_run: Bytes,
+    all_run: Bytes,
+}
+
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let page = page::json();
+    let pages = Pages { some_run: page::json(false), all_run: page::json(true) };
     let places = Arc::new(Semaphore::new(options.at_once.map_or(Semaphore::MAX_PERMITS, NonZeroUsize::get)));
     let listener = crate::listen(options.listen).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let (page, places, delay) = (page.clone(), Arc::clone(&places), options.delay);
+        let (pages, places, delay) = (pages.clone(), Arc::clone(&places), options.delay);
         let service = service_fn(move |request| {
-            let (page, places) = (page.clone(), Arc::clone(&places));
+            let (pages, places) = (pages.clone(), Arc::clone(&places));
             async move {
                 if !delay.is_zero() {
                     let _place = places.acquire().await;
                     tokio::time::sleep(delay).await;
                 }
-                answer(request, page).await
+                answer(request, pages).await
             }
         });
         // Whoever closes a connection is free to.
@@ -54,13 +61,16 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
 }
 
-async fn answer(request: Request<Incoming>, page: Bytes) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, pages: Pages) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
     Ok(match (request.method(), path.strip_prefix(message::QUERY_PATH)) {
         (&Method::PATCH, Some(id)) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => {
             empty(if is_cancel(request).await { StatusCode::NO_CONTENT } else { StatusCode::BAD_REQUEST })
         }
-        (&Method::GET, None) if path.ends_with("/rest/v1/queries") => json(page),
+        (&Method::GET, None) if path.ends_with("/rest/v1/queries") => {
+            let running = request.uri().query().is_some_and(|query| query.contains("status=RUNNING"));
+            json(if running { pages.all_run } else { pages.some_run })
+        }
         (&Method::GET, None) if path == "/versions/rest" => json(Bytes::from_static(DISCOVERY.as_bytes())),
         _ => empty(StatusCode::NOT_FOUND),
     })
