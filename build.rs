@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out_dir.join("descriptor_set.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        // In one order each time, and the one in which Atoti's answers are held.
+        .btree_map(".atoti.queryhistory.v1")
         .codec_path("crate::proto::Codec")
         .compile_fds(descriptors)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The body of an answer: its pieces as they came, never put together, and given back while they are parsed.
+//! The body of an answer: its pieces as they came. A long one is never put together, and given back while it is parsed.
 
 use std::{borrow::Cow, collections::VecDeque, io::Read as _};
 
@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 
 /// As much of a body as judging it takes.
 const MOST_JUDGED: usize = 64 * 1024;
+/// A document that is no longer is put together to be read: in pieces it would be read byte by byte.
+const MOST_JOINED: usize = 256 * 1024;
 
 /// What has been read of a body.
 #[derive(Debug, Default)]
@@ -43,8 +45,16 @@ impl Body {
         }
     }
 
-    /// Reads one JSON document, and lets go of each piece as soon as it has been read: a large answer is never held
-    /// both as text and as what the text says.
+    /// Puts a short one together, to be judged and read.
+    pub(super) fn join(&mut self) {
+        if self.pieces.len() > 1 && self.length <= MOST_JOINED {
+            let whole = self.copy_to_bytes(self.length);
+            self.push(whole);
+        }
+    }
+
+    /// Reads one JSON document. Of a long one each piece is let go as soon as it has been read: a large answer is never
+    /// held both as text and as what the text says.
     pub(super) fn json<T: DeserializeOwned>(self) -> Result<T, String> {
         let parsed = match self.pieces.front() {
             Some(only) if self.pieces.len() == 1 => serde_json::from_slice(only),
@@ -122,9 +132,23 @@ mod tests {
             let body = cut(&text, &at);
             prop_assert_eq!(body.len(), text.len());
             prop_assert_eq!(&*body.beginning(), &text[..]);
+            let mut joined = cut(&text, &at);
+            joined.join();
+            prop_assert_eq!((joined.len(), joined.pieces.len()), (text.len(), 1));
+            prop_assert_eq!(joined.json::<Vec<String>>(), Ok(values.clone()));
             prop_assert_eq!(body.json::<Vec<String>>(), Ok(values));
             prop_assert_eq!(cut(&text, &at).text().map(String::into_bytes), Ok(text));
         }
+    }
+
+    #[test]
+    fn a_long_body_stays_in_pieces() {
+        let mut body = Body::default();
+        for length in [MOST_JOINED, 1] {
+            body.push(Bytes::from(vec![b' '; length]));
+        }
+        body.join();
+        assert_eq!((body.len(), body.pieces.len()), (MOST_JOINED + 1, 2));
     }
 
     #[test]

@@ -358,6 +358,7 @@ async fn read_body(link: &mut Link, rest: &mut Incoming, cap: usize, by: Instant
         }
     };
     let end = timeout_at(by, to_the_end()).await.unwrap_or(BodyEnd::TimedOut);
+    body.join();
     (body, end)
 }
 

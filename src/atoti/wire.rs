@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     body::Body,
-    lenient::{Lenient, Text},
+    lenient::{Lenient, Text, Texts},
 };
 
 /// A query, as the history tells it. What is absent or cannot be read is `None` or empty.
@@ -170,21 +170,16 @@ impl<'de> Deserialize<'de> for Query {
                 let mut query = Query::default();
                 while let Some(field) = fields.next_key()? {
                     match field {
-                        Field::Id => query.id = text(&mut fields)?,
-                        Field::Status => query.status = QueryStatus::parse(&text(&mut fields)?),
-                        Field::Type => query.kind = QueryType::parse(&text(&mut fields)?),
-                        Field::Query => query.text = text(&mut fields)?,
-                        Field::NodeName => query.node_name = text(&mut fields)?,
-                        Field::StartDate => query.start = text(&mut fields)?.parse().ok(),
-                        Field::EndDate => query.end = text(&mut fields)?.parse().ok(),
-                        Field::TraceId => query.trace_id = text(&mut fields)?,
-                        Field::Username => query.username = text(&mut fields)?,
-                        Field::QueryMetadata => {
-                            let entries =
-                                fields.next_value::<Lenient<BTreeMap<String, Text>>>()?.0.unwrap_or_default();
-                            query.metadata =
-                                entries.into_iter().map(|(name, value)| (name, value.0)).collect();
-                        }
+                        Field::Id => query.id = text(&mut fields, str::to_owned)?,
+                        Field::Status => query.status = text(&mut fields, QueryStatus::parse)?,
+                        Field::Type => query.kind = text(&mut fields, QueryType::parse)?,
+                        Field::Query => query.text = text(&mut fields, str::to_owned)?,
+                        Field::NodeName => query.node_name = text(&mut fields, str::to_owned)?,
+                        Field::StartDate => query.start = text(&mut fields, moment)?,
+                        Field::EndDate => query.end = text(&mut fields, moment)?,
+                        Field::TraceId => query.trace_id = text(&mut fields, str::to_owned)?,
+                        Field::Username => query.username = text(&mut fields, str::to_owned)?,
+                        Field::QueryMetadata => query.metadata = fields.next_value_seed(Texts)?,
                         Field::Other => drop(fields.next_value::<IgnoredAny>()?),
                     }
                 }
@@ -199,8 +194,15 @@ impl<'de> Deserialize<'de> for Query {
     }
 }
 
-fn text<'de, A: MapAccess<'de>>(fields: &mut A) -> Result<String, A::Error> {
-    Ok(fields.next_value::<Text>()?.0)
+fn text<'de, T: Default, A: MapAccess<'de>>(
+    fields: &mut A,
+    read: impl FnOnce(&str) -> T,
+) -> Result<T, A::Error> {
+    fields.next_value_seed(Text(read))
+}
+
+fn moment(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
 }
 
 /// An object with `data`: an array of queries.

@@ -136,7 +136,10 @@ impl Position {
             && listing.queries.last().is_none_or(|last| last.start.is_some());
         let oldest = listing.queries.last().and_then(|last| last.start);
         let mut queries = listing.queries;
-        queries.retain(|query| !self.seen.contains(&mark(&query.id)));
+        // Marks are worked out for no more than they are needed for.
+        if !self.seen.is_empty() {
+            queries.retain(|query| !self.seen.contains(&mark(&query.id)));
+        }
         // What is held back comes next. Queries that were to be repeated may have left, and made room for more.
         let fits = fitting(&queries, most_bytes).min(wanted as usize);
         let cut = fits < queries.len();
