@@ -1,5 +1,6 @@
 """The rig measures truly: what is wrong is not counted as good, and what waits is seen to have waited."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -7,9 +8,14 @@ import signal
 import subprocess
 import time
 import unittest
+from concurrent import futures
+
+import grpc
 
 from comparison.contestants import Floor, Upstream
 
+# As benches/rig/page.rs has it.
+QUERIES_ON_A_PAGE = 200
 ANYWHERE = ",".join(map(str, sorted(os.sched_getaffinity(0))))
 QUERY = "/activeviam/query-history/rest/v1/query/"
 CANCELLED = '{"status":"CANCELLED"}'
@@ -21,8 +27,8 @@ class Rig(unittest.TestCase):
         cls.upstream = cls.enterClassContext(Upstream(ANYWHERE))
         cls.floor = cls.enterClassContext(Floor(cls.upstream.address, ANYWHERE))
 
-    def load(self, *arguments, target=None):
-        command = [os.environ["RIG"], "load", f"--target={target or self.floor.address}", "--warmup=0", *arguments]
+    def load(self, *arguments, target=None, part="load"):
+        command = [os.environ["RIG"], part, f"--target={target or self.floor.address}", "--warmup=0", *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def outcome(self, loading):
@@ -47,6 +53,21 @@ class Rig(unittest.TestCase):
         for call, good, codes in [("cancel", 100, {"0": 100}), ("transcoded", 0, {"12": 100})]:
             done = self.outcome(self.load(f"--call={call}", "--calls=100", "--seconds=10"))
             self.assertEqual((done["good"], done["by_code"]), (good, codes))
+
+    def test_an_answer_without_all_its_messages_is_not_good(self):
+        for messages, codes in [(QUERIES_ON_A_PAGE, {"0": 20}), (QUERIES_ON_A_PAGE - 1, {"broken": 20})]:
+            with answering(messages) as target:
+                done = self.outcome(self.load("--call=cancel-many", "--calls=20", "--seconds=10", target=target))
+            self.assertEqual((done["good"], done["by_code"]), (codes.get("0", 0), codes))
+
+    def test_an_upstream_with_few_threads_has_the_others_wait(self):
+        with Upstream(ANYWHERE, delay=0.2, at_once=2) as upstream:
+            done = self.outcome(self.load("--connections=6", "--calls=6", "--seconds=10", target=upstream.address,
+                                          part="rest"))
+        self.assertEqual(done["good"], 6)
+        # In microseconds: two at a time.
+        self.assertGreaterEqual(done["latency"]["50"], 400_000)
+        self.assertGreaterEqual(done["latency"]["max"], 600_000)
 
     def test_no_answer_is_told_of(self):
         # What answers there speaks HTTP/1.1.
@@ -73,6 +94,23 @@ class Rig(unittest.TestCase):
         finally:
             self.floor.program.process.send_signal(signal.SIGCONT)
         self.assertEqual((done["good"], done["by_code"]), (0, {"gave up": done["calls"]}))
+
+
+@contextlib.contextmanager
+def answering(messages):
+    """A server that answers whatever it is asked with so many messages, each of another length: its address."""
+    class Answers(grpc.GenericRpcHandler):
+        def service(self, _details):
+            return grpc.unary_stream_rpc_method_handler(lambda *_: (b"x" * number for number in range(messages)))
+
+    with futures.ThreadPoolExecutor(2) as threads:
+        server = grpc.server(threads, handlers=[Answers()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait()
 
 
 if __name__ == "__main__":

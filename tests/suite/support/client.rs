@@ -205,7 +205,9 @@ impl Client {
     ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
         let mut connection = self.connection.clone().ready().await.expect("a living connection");
         let (response, mut stream) = connection.send_request(head(path, headers), false).expect("sent");
-        stream.send_data(frame(message), true).expect("sent");
+        // A server may have answered already, and wants no more of the request then (RFC 9113, section 8.1). Whatever else
+        // keeps it from being sent, the answer tells.
+        let _ = stream.send_data(frame(message), true);
         (response, stream)
     }
 }
