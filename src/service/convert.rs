@@ -19,7 +19,7 @@ impl From<atoti::Query> for Query {
             end_time: query.end.map(timestamp),
             trace_id: query.trace_id,
             username: query.username,
-            metadata: query.metadata.into_iter().collect(),
+            metadata: query.metadata,
         }
     }
 }

@@ -118,8 +118,7 @@ pub(super) fn card(query: &Query, now: Timestamp) -> String {
     let kind = query.r#type().as_str_name().trim_start_matches("QUERY_TYPE_");
     let kind = if query.r#type() == QueryType::Unspecified { "" } else { kind };
     let end = query.end_time.and_then(from_proto).map(date).unwrap_or_default();
-    let mut metadata: Vec<_> = query.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    metadata.sort_unstable();
+    let metadata: Vec<_> = query.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut card = String::new();
     for (what, value) in [
         ("id", query.query_id.clone()),
