@@ -6,10 +6,11 @@
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod line;
+mod lines;
 mod sink;
 mod trail;
 
-pub use self::trail::{NotWritten, Trail};
+pub use self::{lines::NotWritten, trail::Trail};
 
 /// What sets records apart where other lines are beside them.
 pub const TARGET: &str = "audit";

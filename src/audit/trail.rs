@@ -5,7 +5,6 @@
 //! anew before the next record; a record cut off by a full disk is taken up where it broke off.
 
 use std::{
-    collections::VecDeque,
     fmt,
     io::{self, Write as _},
     mem,
@@ -20,11 +19,13 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Record, line, sink::Sink};
+use super::{
+    Record, line,
+    lines::{Lines, NotWritten, Told, tell},
+    sink::Sink,
+};
 use crate::{config::AuditLog, telemetry::Metrics};
 
-/// Records that may wait: some MiB, and minutes of a busy night.
-const MOST_WAITING: usize = 10_000;
 /// How long the first record waits for others, where no call waits for it: to wake a thread and to write a file for
 /// every one would cost a busy bridge more than all the rest of the call.
 const GATHER: Duration = Duration::from_millis(5);
@@ -32,8 +33,6 @@ const GATHER: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often what could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// Room for lines that is kept when they have been written. More is given back.
-const ROOM_KEPT: usize = 256 * 1024;
 
 /// The audit trail of this process. Clones are the same; with the last of them the thread ends.
 #[derive(Clone, Debug)]
@@ -86,29 +85,6 @@ impl Pending {
     }
 }
 
-type Told = oneshot::Sender<Result<(), NotWritten>>;
-
-/// Lines, one behind the other.
-#[derive(Debug, Default)]
-struct Lines {
-    bytes: Vec<u8>,
-    /// Each with its length, and whoever waits for it to be written.
-    each: VecDeque<(usize, Option<Told>)>,
-}
-
-impl Lines {
-    /// Adds one, or gives back who waits for it when there are too many.
-    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>), told: Option<Told>) -> Result<(), Option<Told>> {
-        if self.each.len() >= MOST_WAITING {
-            return Err(told);
-        }
-        let begin = self.bytes.len();
-        write(&mut self.bytes);
-        self.each.push_back((self.bytes.len() - begin, told));
-        Ok(())
-    }
-}
-
 /// Whether records can be written, as far as is known, and the telling of it when that changes.
 #[derive(Debug, Default)]
 struct State(AtomicBool);
@@ -131,10 +107,6 @@ impl State {
     }
 }
 
-/// A record is not in the trail, and its call must not go on as if it were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotWritten;
-
 impl Trail {
     /// Opens it.
     ///
@@ -147,8 +119,6 @@ impl Trail {
         let mut writer = Writer {
             sink,
             lines: Lines::default(),
-            begin: 0,
-            written: 0,
             gather: if required { Duration::ZERO } else { GATHER },
             shared: Arc::clone(&shared),
             metrics: metrics.clone(),
@@ -210,7 +180,7 @@ impl Trail {
         metrics.audit.attempted(record.operation, record.code);
         metrics.audit.waits();
         let mut pending = shared.pending();
-        let first = pending.lines.each.is_empty();
+        let first = pending.lines.is_empty();
         let pushed = if pending.gone {
             Err(told)
         } else {
@@ -222,7 +192,7 @@ impl Trail {
             Ok(()) if first => shared.come.notify_one(),
             Ok(()) => {}
             Err(told) => {
-                metrics.audit.lost();
+                metrics.audit.lost(1);
                 tell(told, Err(NotWritten));
             }
         }
@@ -232,12 +202,8 @@ impl Trail {
 /// What the thread works with.
 struct Writer {
     sink: Sink,
-    /// Those that wait, the oldest first.
+    /// What it has taken, and not written yet.
     lines: Lines,
-    /// Where the first of them begins.
-    begin: usize,
-    /// Bytes of it that are in the sink already.
-    written: usize,
     gather: Duration,
     shared: Arc<Shared>,
     metrics: Metrics,
@@ -261,10 +227,10 @@ impl Writer {
 
     /// Waits until there is something to write, or to try again; tells whether it is the last time.
     fn wait(&self) -> bool {
-        let nothing = |pending: &mut Pending| pending.lines.each.is_empty() && !pending.is_over();
+        let nothing = |pending: &mut Pending| pending.lines.is_empty() && !pending.is_over();
         let pending = self.shared.come.wait_timeout_while(self.shared.pending(), TRY_AGAIN, nothing);
         let (pending, _) = pending.unwrap_or_else(PoisonError::into_inner);
-        let (over, none) = (pending.is_over(), pending.lines.each.is_empty());
+        let (over, none) = (pending.is_over(), pending.lines.is_empty());
         drop(pending);
         if !over && !none {
             thread::sleep(self.gather);
@@ -276,37 +242,26 @@ impl Writer {
     fn take(&mut self, last: bool) -> Option<oneshot::Sender<()>> {
         let mut pending = self.shared.pending();
         pending.gone = last;
-        if self.lines.each.is_empty() {
+        if self.lines.is_empty() {
             // In exchange for the room that the last ones took.
             mem::swap(&mut self.lines, &mut pending.lines);
             return pending.closed.take();
         }
-        let Lines { bytes, each } = mem::take(&mut pending.lines);
+        let later = mem::take(&mut pending.lines);
         let closed = pending.closed.take();
         drop(pending);
-        let mut rest = &bytes[..];
-        for (length, told) in each {
-            let (line, following) = rest.split_at(length);
-            rest = following;
-            if let Err(told) = self.lines.push(|bytes| bytes.extend_from_slice(line), told) {
-                self.metrics.audit.lost();
-                tell(told, Err(NotWritten));
-            }
-        }
+        self.metrics.audit.lost(self.lines.append(later));
         closed
     }
 
     fn flush(&mut self) {
-        while !self.lines.each.is_empty() {
+        while !self.lines.is_empty() {
             match self.write() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return self.failed(&error),
             }
         }
-        self.lines.bytes.clear();
-        self.lines.bytes.shrink_to(ROOM_KEPT);
-        self.begin = 0;
         self.shared.state.works();
     }
 
@@ -314,40 +269,22 @@ impl Writer {
     fn write(&mut self) -> io::Result<()> {
         if self.sink.follow()? {
             // What is in the file before is a torn line there; here it is whole.
-            self.written = 0;
+            self.lines.begin_line_anew();
         }
-        match self.sink.file.write(&self.lines.bytes[self.begin + self.written..])? {
+        match self.sink.file.write(self.lines.next())? {
             // Or it would be tried without a pause, for ever.
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            taken => self.written += taken,
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            bytes => {
+                self.metrics.audit.written(self.lines.written(bytes));
+                Ok(())
+            }
         }
-        let mut whole = 0;
-        while let Some((length, told)) = self.lines.each.pop_front_if(|(length, _)| *length <= self.written) {
-            self.written -= length;
-            self.begin += length;
-            whole += 1;
-            tell(told, Ok(()));
-        }
-        self.metrics.audit.written(whole);
-        Ok(())
     }
 
     fn failed(&mut self, error: &io::Error) {
         self.metrics.audit.failed();
         self.shared.state.fails(error);
-        for (_, told) in &mut self.lines.each {
-            tell(told.take(), Err(NotWritten));
-        }
-        // More may come for as long as it lasts.
-        self.lines.bytes.drain(..self.begin);
-        self.begin = 0;
-    }
-}
-
-fn tell(told: Option<Told>, what: Result<(), NotWritten>) {
-    if let Some(told) = told {
-        // Its caller may have gone.
-        let _ = told.send(what);
+        self.lines.give_up();
     }
 }
 

@@ -76,10 +76,10 @@ impl Audit {
         self.errors.inc();
     }
 
-    /// One that waited is gone.
-    pub fn lost(&self) {
-        self.pending.dec();
-        self.lost.inc();
+    /// So many of those that waited are gone.
+    pub fn lost(&self, records: u32) {
+        self.pending.dec_by(records.into());
+        self.lost.inc_by(records.into());
     }
 
     /// How many wait.
