@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 
 from comparison import processes
 from comparison.processes import Program
@@ -124,6 +125,23 @@ class Roomy(Bridge):
     """Set up for more callers than it admits by default: it lets all in, and has them wait for their turn."""
 
     name, more, least = "bridge, room for all", ["--max-in-flight=8192"], 129
+
+
+class Full(Bridge):
+    """Set up for one call at a time."""
+
+    name, more = "bridge, full", ["--max-in-flight=1"]
+
+    @contextlib.contextmanager
+    def filled(self, cores):
+        """Has it at work on one call for as long as the upstream takes."""
+        filling = Program(cores, os.environ["RIG"], "load", f"--target={self.address}", f"--call={self.call}",
+                          "--calls=1", "--seconds=60", "--warmup=0", stdout=subprocess.DEVNULL)
+        try:
+            time.sleep(1)
+            yield
+        finally:
+            filling.stop()
 
 
 class Nginx(Contestant):

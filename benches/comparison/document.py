@@ -18,6 +18,7 @@ def page(raw):
         "closed": _shapes(figures, "closed"), "wide": _shapes(figures, "wide"), "paced": _paced(figures),
         "memory": _memory(figures), "load": _load(raw), "start": _start(figures),
         "overload_core": _overload(figures, "core"), "overload_upstream": _overload(figures, "upstream"),
+        "core_share": _core_share(figures), "refusing": _refusing(figures),
         "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures),
         "bulk": _bulk(figures), "budget": _budget(), "profiles": _profiles(raw),
     }
@@ -140,6 +141,16 @@ def _overload(figures, what):
     head = ["", "capacity, calls/s", "asked, x capacity", "good, x capacity", "p99 of good, ms", "p99 of refused, ms",
             "what the others got", "late p99, ms", "memory, MiB"]
     return _table(head, rows)
+
+
+def _core_share(figures):
+    shares = {run["share"] for one in figures.rounds for run in one["overload"]["core"].values()}
+    return " or ".join(f"{share:.0%}" for share in sorted(shares))
+
+
+def _refusing(figures):
+    return (f"To refuse a call takes {_told(figures.refusal('bridge'))} of what a call takes. The floor, which reads "
+            f"nothing of the request then, and tells nothing but a code, needs {_told(figures.refusal('floor'))} of that.")
 
 
 def _codes(figures, what, name):

@@ -64,6 +64,10 @@ class Figures:
             return divided(run["rate"], run["capacity"]) if run["late"]["99"] < LATE else None
         return self.over(of)
 
+    def refusal(self, name):
+        """What it takes to refuse a call, x what a call takes the bridge."""
+        return self.over(lambda one: divided(cpu(one["refusing"][name]), cpu(one["closed"]["1 x 64"]["bridge"])))
+
     def scaling(self, name):
         """From one core to two. Where the load has cores of its own it is what was seen. Else it is what the processor
         time says: as many calls as two cores have time for, by as many as one has."""

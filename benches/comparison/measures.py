@@ -10,17 +10,20 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from comparison import processes, wire
-from comparison.contestants import ALL, GRPC, Bridge, Envoy, Floor, Nginx, Upstream, Vanguard, call
+from comparison import part, processes, wire
+from comparison.contestants import ALL, GRPC, Bridge, Envoy, Floor, Full, Nginx, Upstream, Vanguard, call
 
 # Connections, and streams on each. The first is what throughput and processor time are told by.
 SHAPES = {"1 x 64": (1, 64), "8 x 8": (8, 8), "1 x 1": (1, 1), "1000 x 1": (1000, 1)}
 WIDE = {"1 x 4096": (1, 4096), "100 x 10": (100, 10)}
 RATES = [1_000, 5_000]
 IDLE_CONNECTIONS = 1_000
-# What is asked for twice as much as it can: a contestant's core; or an upstream with so many threads, as a web server
-# has, that takes so many seconds for each answer. Then, how many streams on eight connections show what it can.
-OVERLOADS = {"core": ({}, 1, 64), "upstream": ({"delay": 0.005, "at_once": 64}, 8, 16)}
+# What is asked for twice as much as it can: a contestant's core, of which it has a part, as one core of callers could
+# not ask a whole one for so much; or an upstream with so many threads, as a web server has, that takes so many seconds
+# for each answer. Then, how many connections, and streams on each, show what it can.
+OVERLOADS = {"core": (0.5, {}, 1, 64), "upstream": (1, {"delay": 0.005, "at_once": 64}, 8, 16)}
+# How long the upstream takes over the call that fills the bridge, while it refuses all others.
+FILLING = 60
 # Of the upstream of a bulk cancel, in seconds.
 BULK_DELAY = 0.005
 # Of the slow upstream, in seconds; calls a second that it gets, and how long their callers wait.
@@ -61,6 +64,7 @@ class Round:
             figures["list"] = self.listing(next(each for each in running if type(each) is Bridge))
         figures["bulk"] = self.bulk()
         figures["overload"] = {what: self.overload(what) for what in OVERLOADS}
+        figures["refusing"] = self.refusing()
         figures["slow"] = self.slow()
         figures["pair"] = self.pair()
         figures["memory"] = self.memory()
@@ -112,19 +116,34 @@ class Round:
 
     def overload(self, what):
         """Twice as many calls as can be had, from callers that wait a second."""
-        upstream_is, connections, streams = OVERLOADS[what]
+        share, upstream_is, connections, streams = OVERLOADS[what]
         figures = {}
         for kind in [Floor, Bridge, Envoy, Vanguard]:
             tell(f"  twice too much for the {what}: {kind.name}")
             with (Upstream(self.cores.upstream, **upstream_is) as upstream,
-                  kind(upstream.address, self.cores.contestant) as contestant):
+                  kind(upstream.address, self.cores.contestant) as contestant,
+                  part.of_a_core(share, contestant.pids()) as had):
                 capacity = call(contestant, self.cores.callers, connections=connections, streams=streams,
                                 **self._timing)["rate"]
                 done = call(contestant, self.cores.callers, connections=8, rate=max(1, round(2 * capacity)), deadline=1,
                             seconds=self.settings.overload, warmup=self.settings.warmup)
                 peak = processes.most_resident(contestant.pids()[0])
-                figures[kind.name] = {"capacity": capacity, "peak_kib": peak, **done}
+                figures[kind.name] = {"share": had, "capacity": capacity, "peak_kib": peak, **done}
         return figures
+
+    def refusing(self):
+        """What it takes to refuse a call: the bridge, when it is full; and the floor, which reads nothing of it."""
+        tell("  calls that are refused")
+        with (Upstream(self.cores.upstream, delay=FILLING) as upstream,
+              Floor(upstream.address, self.cores.contestant) as floor,
+              Full(upstream.address, self.cores.contestant) as bridge):
+            with bridge.filled(self.cores.callers):
+                refused = {
+                    "bridge": call(bridge, self.cores.callers, streams=64, **self._timing),
+                    "floor": call(floor, self.cores.callers, call="transcoded", streams=64, **self._timing),
+                }
+        assert not any(each["good"] for each in refused.values()), "nothing is refused"
+        return refused
 
     def slow(self):
         """An upstream that takes its time, and more calls than it can have at once."""
