@@ -149,8 +149,8 @@ def _core_share(figures):
 
 
 def _refusing(figures):
-    return (f"To refuse a call takes {_told(figures.refusal('bridge'))} of what a call takes. The floor, which reads "
-            f"nothing of the request then, and tells nothing but a code, needs {_told(figures.refusal('floor'))} of that.")
+    return (f"To refuse one takes {_told(figures.refusal('bridge'))} of that. The floor, which then reads nothing of "
+            f"the request and tells nothing but a code, needs {_told(figures.refusal('floor'))} for it.")
 
 
 def _codes(figures, what, name):
