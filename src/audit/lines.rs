@@ -28,7 +28,7 @@ pub(super) fn tell(told: Option<Told>, what: Result<(), NotWritten>) {
     }
 }
 
-/// The oldest first. Each ends with a line feed, and has no other.
+/// The oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     blocks: VecDeque<Block>,
@@ -105,7 +105,7 @@ impl Lines {
     /// Has the first line written as a whole once more.
     pub(super) fn begin_line_anew(&mut self) {
         if let Some(first) = self.blocks.front_mut() {
-            first.written = ends_of_lines(&first.room[..first.written]).next_back().unwrap_or_default();
+            first.written = first.begin;
         }
     }
 
@@ -136,7 +136,11 @@ struct Block {
     filled: usize,
     /// Bytes of these that are in the trail already.
     written: usize,
-    /// Lines whose end is not.
+    /// Where the first line begins whose end is not.
+    begin: usize,
+    /// Where that one ends, and each behind it.
+    ends: VecDeque<usize>,
+    /// Their number.
     lines: u32,
     /// Whoever waits for one of them, each with the end of its line.
     told: VecDeque<(usize, Told)>,
@@ -146,7 +150,8 @@ impl Block {
     /// Nothing, when the operating system has no memory.
     fn new(bytes: usize) -> Option<Self> {
         let room = MmapMut::map_anon(bytes).ok()?;
-        Some(Self { room, filled: 0, written: 0, lines: 0, told: VecDeque::new() })
+        let (ends, told) = (VecDeque::new(), VecDeque::new());
+        Some(Self { room, filled: 0, written: 0, begin: 0, ends, lines: 0, told })
     }
 
     fn has_room_for(&self, bytes: usize) -> bool {
@@ -159,16 +164,18 @@ impl Block {
 
     fn push(&mut self, line: &[u8], told: Option<Told>) {
         self.fill(line);
+        self.ends.push_back(self.filled);
         self.lines += 1;
         self.told.extend(told.map(|told| (self.filled, told)));
     }
 
-    /// Takes over the lines of another; there is room for them.
+    /// Takes over the lines of another, of which nothing is written; there is room for them.
     fn append(&mut self, later: Self) {
-        let begin = self.filled;
+        let moved = self.filled;
         self.fill(later.rest());
+        self.ends.extend(later.ends.into_iter().map(|end| moved + end));
         self.lines += later.lines;
-        self.told.extend(later.told.into_iter().map(|(end, told)| (begin + end - later.written, told)));
+        self.told.extend(later.told.into_iter().map(|(end, told)| (moved + end, told)));
     }
 
     fn fill(&mut self, bytes: &[u8]) {
@@ -178,40 +185,37 @@ impl Block {
     }
 
     fn written(&mut self, bytes: usize) -> u32 {
-        let end = self.written + bytes;
-        let lines = self.room[self.written..end].iter().map(|byte| u32::from(*byte == b'\n')).sum();
-        self.written = end;
-        self.lines -= lines;
-        while let Some((_, told)) = self.told.pop_front_if(|(line, _)| *line <= end) {
+        let before = self.lines;
+        self.written += bytes;
+        while let Some(end) = self.ends.pop_front_if(|end| *end <= self.written) {
+            self.begin = end;
+            self.lines -= 1;
+        }
+        while let Some((_, told)) = self.told.pop_front_if(|(end, _)| *end <= self.begin) {
             tell(Some(told), Ok(()));
         }
-        lines
+        before - self.lines
     }
 
-    /// Drops what is beyond so many lines, the newest; gives back how many these were.
+    /// Drops what is beyond so many lines, the newest, where nothing is written yet; gives back how many these were.
     fn keep(&mut self, most: u32) -> u32 {
-        let lost = self.lines.saturating_sub(most);
-        if lost > 0 {
-            self.filled =
-                self.written + ends_of_lines(self.rest()).zip(1..=most).last().map_or(0, |(end, _)| end);
-            self.lines = most;
-            while let Some((_, told)) = self.told.pop_back_if(|(line, _)| *line > self.filled) {
-                tell(Some(told), Err(NotWritten));
-            }
+        let before = self.lines;
+        while self.lines > most {
+            self.ends.pop_back();
+            self.lines -= 1;
         }
-        lost
+        self.filled = self.ends.back().copied().unwrap_or(self.begin);
+        while let Some((_, told)) = self.told.pop_back_if(|(end, _)| *end > self.filled) {
+            tell(Some(told), Err(NotWritten));
+        }
+        before - self.lines
     }
 
     /// For others, where it is of the usual size.
     fn emptied(mut self) -> Option<Self> {
-        (self.filled, self.written) = (0, 0);
+        (self.filled, self.written, self.begin) = (0, 0, 0);
         (self.room.len() == BLOCK).then_some(self)
     }
-}
-
-/// Where lines end, behind the line feed.
-fn ends_of_lines(bytes: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
-    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1)
 }
 
 #[cfg(test)]
@@ -286,8 +290,6 @@ mod tests {
         lines.written(1);
         let mut later = Lines::default();
         let mut told = ["x\n", "y\n", "z\n"].map(|line| push(&mut later, line).expect("room"));
-        later.written(1);
-        later.begin_line_anew();
         assert_eq!(lines.append(later), 1);
         assert_eq!(told[2].try_recv(), Ok(Err(NotWritten)));
         assert!(push(&mut lines, "w\n").is_none(), "too many");
