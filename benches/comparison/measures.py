@@ -21,7 +21,7 @@ IDLE_CONNECTIONS = 1_000
 # What is asked for twice as much as it can: a contestant's core, of which it has a part, as one core of callers could
 # not ask a whole one for so much; or an upstream with so many threads, as a web server has, that takes so many seconds
 # for each answer. Then, how many connections, and streams on each, show what it can.
-OVERLOADS = {"core": (0.5, {}, 1, 64), "upstream": (1, {"delay": 0.005, "at_once": 64}, 8, 16)}
+OVERLOADS = {"core": (0.25, {}, 1, 64), "upstream": (1, {"delay": 0.005, "at_once": 64}, 8, 16)}
 # How long the upstream takes over the call that fills the bridge, while it refuses all others.
 FILLING = 60
 # Of the upstream of a bulk cancel, in seconds.
