@@ -13,23 +13,20 @@ PERIOD = 4_000
 def of_a_core(share, pids):
     """Holds processes to that share of a core. Yields what they have: all of it, where that is not ours to say."""
     try:
-        group = _group(share)
+        group = _group(share, pids)
     except OSError:
         yield 1
         return
-    members = group / "cgroup.procs"
     try:
-        for pid in pids:
-            members.write_text(str(pid))
         yield share
     finally:
-        for pid in members.read_text().split():
+        for pid in (group / "cgroup.procs").read_text().split():
             (group.parent / "cgroup.procs").write_text(pid)
         group.rmdir()
 
 
-def _group(share):
-    """A group of its own in the one we are in, of either version of control groups."""
+def _group(share, pids):
+    """Puts processes into a group of their own, within the one we are in, of either version of control groups."""
     ours = [line.split(":", 2) for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
     first = next((path for _, controllers, path in ours if "cpu" in controllers.split(",")), None)
     within = GROUPS / "cpu" / first.strip("/") if first else GROUPS / ours[-1][2].strip("/")
@@ -40,6 +37,8 @@ def _group(share):
     try:
         for name, limit in limits.items():
             (group / name).write_text(str(limit))
+        for pid in pids:
+            (group / "cgroup.procs").write_text(str(pid))
     except OSError:
         group.rmdir()
         raise
