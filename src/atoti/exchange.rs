@@ -9,7 +9,6 @@ use hyper::{
 };
 use jiff::Timestamp;
 use tokio::{
-    sync::SemaphorePermit,
     task::yield_now,
     time::{Instant, timeout, timeout_at},
 };
@@ -22,7 +21,7 @@ use super::{
     client::Client,
     error::{Cause, Error, Fact, full_text},
     gate::{Content, Gate},
-    lanes::Lane,
+    lanes::{Lane, Turn},
     link::Link,
     pool::Pooled,
 };
@@ -177,7 +176,7 @@ impl Exchange<'_> {
         done
     }
 
-    async fn turn<'l>(&self, atoti: &'l Atoti, lane: Lane) -> Result<SemaphorePermit<'l>, Failed> {
+    async fn turn<'l>(&self, atoti: &'l Atoti, lane: Lane) -> Result<Turn<'l>, Failed> {
         let _waiting = atoti.telemetry.metrics.upstream.waiting();
         let turn = timeout_at(self.bounds.begin_by, atoti.lanes.enter(lane)).await;
         turn.map_err(|_| Failed::new(Fact::DeadlineBeforeSend, "deadline over while waiting for a turn"))

@@ -17,34 +17,41 @@ pub enum Lane {
 
 #[derive(Debug)]
 pub(super) struct Lanes {
-    everybody: Semaphore,
-    cancels: Semaphore,
+    all: Semaphore,
+    /// As many as reads may take of them. What waits for one of these waits in nobody's way.
+    reads: Semaphore,
+}
+
+/// A turn; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    _turn: SemaphorePermit<'a>,
+    _read: Option<SemaphorePermit<'a>>,
 }
 
 impl Lanes {
     pub(super) fn new(turns: NonZeroUsize) -> Self {
-        let kept = turns.get() / 4;
-        Self { everybody: Semaphore::new(turns.get() - kept), cancels: Semaphore::new(kept) }
+        let all = turns.get();
+        Self { all: Semaphore::new(all), reads: Semaphore::new(all - all / 4) }
     }
 
-    /// A turn, if one is free; it ends when what is given back is dropped.
-    pub(super) fn try_enter(&self, lane: Lane) -> Option<SemaphorePermit<'_>> {
-        let turn = self.everybody.try_acquire().ok();
-        turn.or_else(|| if lane == Lane::Cancels { self.cancels.try_acquire().ok() } else { None })
+    /// A turn, if one is free.
+    pub(super) fn try_enter(&self, lane: Lane) -> Option<Turn<'_>> {
+        let read = match lane {
+            Lane::Reads => Some(self.reads.try_acquire().ok()?),
+            Lane::Cancels => None,
+        };
+        Some(Turn { _turn: self.all.try_acquire().ok()?, _read: read })
     }
 
-    /// Waits for a turn; it ends when what is given back is dropped.
-    pub(super) async fn enter(&self, lane: Lane) -> SemaphorePermit<'_> {
+    /// Waits for a turn.
+    pub(super) async fn enter(&self, lane: Lane) -> Turn<'_> {
         const NEVER: &str = "no lane is ever closed";
-        if lane == Lane::Reads {
-            return self.everybody.acquire().await.expect(NEVER);
-        }
-        tokio::select! {
-            // The turns that reads want too come first, so that those kept are there when it matters.
-            biased;
-            turn = self.everybody.acquire() => turn.expect(NEVER),
-            turn = self.cancels.acquire() => turn.expect(NEVER),
-        }
+        let read = match lane {
+            Lane::Reads => Some(self.reads.acquire().await.expect(NEVER)),
+            Lane::Cancels => None,
+        };
+        Turn { _turn: self.all.acquire().await.expect(NEVER), _read: read }
     }
 }
 
@@ -65,8 +72,17 @@ mod tests {
         let reads: Vec<_> = std::iter::from_fn(|| enter(Lane::Reads)).collect();
         let cancels: Vec<_> = std::iter::from_fn(|| enter(Lane::Cancels)).collect();
         assert_eq!((reads.len(), cancels.len()), (6, 2));
+        let mut more: Vec<_> = (0..100).map(|_| Box::pin(lanes.enter(Lane::Reads))).collect();
+        assert!(more.iter_mut().all(|read| read.now_or_never().is_none()));
         drop(cancels);
-        assert!(enter(Lane::Reads).is_none(), "what is kept for cancels is not lent");
+        assert!(
+            more.iter_mut().all(|read| read.now_or_never().is_none()),
+            "what is kept for cancels is not lent"
+        );
+        assert!(enter(Lane::Cancels).is_some(), "and no read that waits keeps a cancel out");
+        drop(reads);
+        let reads: Vec<_> = more.iter_mut().filter_map(|read| read.now_or_never()).collect();
+        assert_eq!(reads.len(), 6);
     }
 
     #[test]
