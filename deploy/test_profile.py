@@ -33,9 +33,12 @@ class Profile(unittest.TestCase):
 
     def test_one_that_fits_is_used_beside_other_flags(self):
         self.train()
-        flag = f"-Cprofile-use={self.root}/deploy/profile/one/bridge.profdata"
-        self.assertEqual(self.flags(), (0, flag, ""))
-        self.assertEqual(self.flags('RUSTFLAGS="-Cone -Ctwo"; '), (0, f"-Cone\x1f-Ctwo\x1f{flag}", ""))
+        flags = "\x1f".join([
+            f"-Cprofile-use={self.root}/deploy/profile/one/bridge.profdata",
+            "-Clink-arg=-Wl,-z,keep-text-section-prefix",
+        ])
+        self.assertEqual(self.flags(), (0, flags, ""))
+        self.assertEqual(self.flags('RUSTFLAGS="-Cone -Ctwo"; '), (0, f"-Cone\x1f-Ctwo\x1f{flags}", ""))
 
     def test_that_there_is_none_is_told(self):
         code, flags, told = self.flags()
