@@ -173,11 +173,15 @@ need_vanguard() {
   fi
 }
 
-# The rig of the benchmarks. To be built before the bridge that is measured: along with a benchmark, cargo builds the
-# bridge as tests want it, and puts it into its place.
+# The rig of the benchmarks, or what RIG names; `need_rig build` has it compiled in seconds, to run slowly. To be built
+# before the bridge that is measured: along with a benchmark, cargo builds the bridge as tests want it, and puts it into
+# its place.
 need_rig() {
+  [ -z "${RIG:-}" ] || return 0
   require cargo "install Rust by rustup; rust-version in Cargo.toml says which"
-  RIG="$(cargo bench --locked --no-run --bench rig --message-format=json |
+  local cargo=(cargo bench --no-run)
+  [ "${1:-}" != build ] || cargo=(cargo build)
+  RIG="$("${cargo[@]}" --locked --bench rig --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/rig-[^"]*\)".*/\1/p')"
   export RIG
 }

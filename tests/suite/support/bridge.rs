@@ -185,9 +185,11 @@ fn serve<'a>(upstream_url: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
     [&["serve", "--log-format=json", "--upstream-url", upstream_url], flags].concat()
 }
 
-/// The program, without the settings of whoever runs the tests.
+/// The program, without the settings of whoever runs the tests: the one that cargo has built, or that `BRIDGE` names.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_atoti-grpc-bridge"));
+    let program =
+        std::env::var_os("BRIDGE").unwrap_or_else(|| env!("CARGO_BIN_EXE_atoti-grpc-bridge").into());
+    let mut command = Command::new(program);
     command.env_remove("RUST_LOG");
     for (name, _) in std::env::vars_os() {
         if ["ATOTI_BRIDGE_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
