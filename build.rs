@@ -16,6 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         // In one order each time, and the one in which Atoti's answers are held.
         .btree_map(".atoti.queryhistory.v1")
+        // Most answers have none, and all would have room for one.
+        .boxed(".atoti.queryhistory.v1.CancelQueryResponse.query")
         .codec_path("crate::proto::Codec")
         .compile_fds(descriptors)?;
     Ok(())

@@ -1,7 +1,7 @@
 //! A record as one line of JSON.
 //!
 //! Written field by field: every cancel writes one, and a general serializer spends more on the names, which never
-//! change, than on what they name. Values go through `serde_json`.
+//! change, than on what they name. Values go through `serde_json`, but for the words that are this program's own.
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::Serialize;
@@ -13,13 +13,25 @@ static TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 struct Line<'a>(&'a mut Vec<u8>);
 
 impl Line<'_> {
-    /// A field that is not the first; its name needs no escaping.
-    fn put(&mut self, name: &'static str, value: impl Serialize) {
+    fn name(&mut self, name: &'static str) -> &mut Vec<u8> {
         let Self(line) = self;
         line.extend_from_slice(b",\"");
         line.extend_from_slice(name.as_bytes());
         line.extend_from_slice(b"\":");
-        serde_json::to_writer(&mut **line, &value).expect("texts and numbers are JSON");
+        line
+    }
+
+    /// A field that is not the first; its name needs no escaping.
+    fn put(&mut self, name: &'static str, value: impl Serialize) {
+        serde_json::to_writer(self.name(name), &value).expect("texts and numbers are JSON");
+    }
+
+    /// One of the words of this program, which need no escaping either.
+    fn put_word(&mut self, name: &'static str, word: &'static str) {
+        let line = self.name(name);
+        line.push(b'"');
+        line.extend_from_slice(word.as_bytes());
+        line.push(b'"');
     }
 
     fn put_some(&mut self, name: &'static str, value: Option<impl Serialize>) {
@@ -35,7 +47,7 @@ pub(super) fn write(record: &Record<'_>, at: Timestamp, to: &mut Vec<u8>) {
     TIME.print_timestamp(&at, &mut *to).expect("a vector takes everything");
     to.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"cancel or delete attempted\"");
     let mut line = Line(to);
-    line.put("operation", record.operation);
+    line.put_word("operation", record.operation);
     line.put_some("query_id", record.query_id);
     line.put_some("filter", record.filter);
     line.put("reason", record.reason);
@@ -46,9 +58,13 @@ pub(super) fn write(record: &Record<'_>, at: Timestamp, to: &mut Vec<u8>) {
     line.put("request_id", record.request_id);
     line.put_some("trace_id", record.trace_id);
     line.put_some("span_id", record.span_id);
-    line.put_some("outcome", record.outcome);
-    line.put("code", record.code);
-    line.put_some("error_reason", record.error_reason);
+    if let Some(outcome) = record.outcome {
+        line.put_word("outcome", outcome);
+    }
+    line.put_word("code", record.code);
+    if let Some(reason) = record.error_reason {
+        line.put_word("error_reason", reason);
+    }
     line.put_some("http_status", record.http_status);
     line.put("attempts", record.attempts);
     line.put("request_sent", record.request_sent);
@@ -59,7 +75,7 @@ pub(super) fn write(record: &Record<'_>, at: Timestamp, to: &mut Vec<u8>) {
         line.put("validate_only", validate_only);
     }
     line.put("caller_waited", record.caller_waited);
-    line.put("target", TARGET);
+    line.put_word("target", TARGET);
     let Line(to) = line;
     to.extend_from_slice(b"}\n");
 }

@@ -300,7 +300,7 @@ impl Work {
         let recorded = attempt.record(trail, &self.caller, told, None, !self.gone.is_cancelled()).await;
         match result.and_then(|stopped| recorded.map(|()| stopped)) {
             Ok(Stopped { outcome, query: read, .. }) => {
-                CancelQueriesResponse { outcome: outcome.into(), ..answer(read.unwrap_or(query)) }
+                CancelQueriesResponse { outcome: outcome.into(), ..answer(read.map_or(query, |read| *read)) }
             }
             Err(failure) => {
                 self.log(&failure, &query.id);

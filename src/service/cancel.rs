@@ -50,7 +50,7 @@ pub(super) async fn one(
         Ok((stopped, success))
     };
     let Stopped { outcome, query, .. } = attempt.carry(bridge, caller, admission, work).await?;
-    Ok(CancelQueryResponse { outcome: outcome.into(), query: query.map(Into::into) })
+    Ok(CancelQueryResponse { outcome: outcome.into(), query: query.map(|query| Box::new((*query).into())) })
 }
 
 pub(super) fn check(request: &CancelQueryRequest, caller: &Caller) -> Result<Stop, Failure> {

@@ -39,7 +39,8 @@ pub(super) struct Stop {
 #[derive(Debug)]
 pub(super) struct Stopped {
     pub(super) outcome: CancelOutcome,
-    pub(super) query: Option<atoti::Query>,
+    /// As it was seen last. Seldom there, and large.
+    pub(super) query: Option<Box<atoti::Query>>,
     pub(super) attempts: u32,
 }
 
@@ -84,7 +85,7 @@ impl Stop {
                 // A read that fails says nothing about the query. The next one may succeed.
                 if let Ok(read) = atoti.get_query(call, &self.id).await {
                     let ended = outcome_of_ended(read.status);
-                    query = Some(read);
+                    query = Some(Box::new(read));
                     if let Some(outcome) = ended {
                         return outcome;
                     }
@@ -155,7 +156,7 @@ impl Stop {
         // An answer was lost on the way, and that cancel was ours.
         let ours = error.answer_lost && outcome == CancelOutcome::Cancelled;
         if ours || self.allow_finished {
-            return Ok(Stopped { outcome, query: Some(query), attempts: error.attempts });
+            return Ok(Stopped { outcome, query: Some(Box::new(query)), attempts: error.attempts });
         }
         Err(Failure::QueryNotRunning(error, query.status))
     }

@@ -10,6 +10,7 @@ mod durations;
 mod files;
 mod process;
 mod upstream;
+mod usual;
 
 use std::{fmt, ops::Deref, sync::Arc};
 

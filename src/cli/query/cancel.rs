@@ -119,7 +119,7 @@ fn tell(out: &mut Out, output: Output, id: &str, response: &CancelQueryResponse)
         return out.line(&Value::from(object).to_string());
     }
     let outcome = response.outcome();
-    let more = match (outcome, response.query.as_ref().map(render::status)) {
+    let more = match (outcome, response.query.as_deref().map(render::status)) {
         (CancelOutcome::Requested, Some(status)) => format!("Atoti accepted; it was still {status}"),
         (CancelOutcome::Requested, None) => "Atoti accepted; --wait sees it stop".to_owned(),
         (CancelOutcome::Finished, Some(status)) => format!("it had ended by itself: {status}"),

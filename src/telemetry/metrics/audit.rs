@@ -6,10 +6,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::usual::Usual;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Audit {
     attempts: Family<Attempt, Counter>,
+    /// Cancels that end well.
+    usual: Usual<Attempt, Counter>,
     written: Counter,
     errors: Counter,
     lost: Counter,
@@ -26,6 +30,7 @@ impl Audit {
     pub(super) fn register(ours: &mut Registry) -> Self {
         let audit = Self {
             attempts: Family::default(),
+            usual: Usual::default(),
             written: Counter::default(),
             errors: Counter::default(),
             lost: Counter::default(),
@@ -57,7 +62,10 @@ impl Audit {
 
     /// Something was attempted, and this is how it ended.
     pub fn attempted(&self, operation: &'static str, code: &'static str) {
-        self.attempts.get_or_create(&Attempt { operation, code }).inc();
+        let usual = operation == "CancelQuery" && code == "OK";
+        self.usual.count(&self.attempts, Attempt { operation, code }, usual, |attempts| {
+            attempts.inc();
+        });
     }
 
     /// One more waits to be written.

@@ -1,6 +1,6 @@
 //! How long things take: histograms by labels, each bucket with the trace of one of those it counts.
 
-use std::{fmt, hash::Hash, sync::OnceLock, time::Duration};
+use std::{fmt, hash::Hash, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, LabelSetEncoder},
@@ -10,6 +10,7 @@ use prometheus_client::{
     },
 };
 
+use super::usual;
 use crate::telemetry::TraceContext;
 
 /// From half a millisecond, a good answer of a near Atoti, to the longest deadline by default.
@@ -28,15 +29,8 @@ impl MetricConstructor<HistogramWithExemplars<Exemplar>> for Buckets {
     }
 }
 
-/// The durations of a thing that nearly always ends in the same way: looked up by its labels once, when it first does.
-#[derive(Debug)]
-pub(in crate::telemetry) struct Usual<L>(OnceLock<(L, HistogramWithExemplars<Exemplar>)>);
-
-impl<L> Default for Usual<L> {
-    fn default() -> Self {
-        Self(OnceLock::new())
-    }
-}
+/// The durations of a thing that nearly always ends in the same way.
+pub(in crate::telemetry) type Usual<L> = usual::Usual<L, HistogramWithExemplars<Exemplar>>;
 
 impl<L: Clone + Eq + Hash> Usual<L> {
     /// Notes a duration; `usual` says whether it is the end that is to be remembered.
@@ -48,25 +42,15 @@ impl<L: Clone + Eq + Hash> Usual<L> {
         took: Duration,
         trace: Option<&TraceContext>,
     ) {
-        let (took, exemplar) = (took.as_secs_f64(), exemplar(trace));
-        match self.0.get() {
-            Some((known, histogram)) if *known == labels => histogram.observe(took, exemplar, None),
-            Some(_) => durations.get_or_create(&labels).observe(took, exemplar, None),
-            None => {
-                let histogram = durations.get_or_create(&labels).clone();
-                histogram.observe(took, exemplar, None);
-                if usual {
-                    // Another thread may have come first, with the same.
-                    let _ = self.0.set((labels, histogram));
-                }
-            }
-        }
+        self.count(durations, labels, usual, |histogram| {
+            histogram.observe(took.as_secs_f64(), exemplar(trace), None);
+        });
     }
 }
 
 /// The trace that shows one measured thing at work. Spelt out only when somebody asks for the metrics.
 #[derive(Clone, Debug)]
-pub(super) struct Exemplar(TraceContext);
+pub(in crate::telemetry) struct Exemplar(TraceContext);
 
 impl EncodeLabelSet for Exemplar {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
