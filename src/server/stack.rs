@@ -3,13 +3,7 @@
 //! Admission is not here but in the service, after the request has been read: every cancel that is refused must be in
 //! the audit record with its id, and a caller that sends slowly must not hold a place meanwhile.
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::Either};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -107,11 +101,10 @@ impl Shared {
             Err(failure) => return service::refuse(&failure, caller).into_http(),
         };
         let request = request.map(|body| HalfSent { body: HeadersOnly(body), held, received: 0 });
-        // In its place at once: it is large, and what is put around it would move it each time.
-        let answer = pin!(match &self.ours {
+        let answer = match &self.ours {
             Some(ours) if kind == Kind::Ours => Either::Left(ours.clone().call(request)),
             _ => Either::Right(Box::pin(self.routes.clone().oneshot(request.map(Body::new)))),
-        });
+        };
         // Without it a panic resets the stream, and the caller takes that for a cancelled call.
         let work = AssertUnwindSafe(service::serving(Arc::clone(caller), answer)).catch_unwind();
         // Around the reading of the request too: a caller that never ends its request has a deadline all the same.
