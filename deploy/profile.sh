@@ -31,6 +31,9 @@ use_profile() {
     return 1
   else
     add_rustflag "-Cprofile-use=$folder/bridge.profdata"
+    # What is called most is not to be put into each of its callers as willingly as the compiler does it (3000): a call
+    # passes through all of it once, and a core keeps no more than 32 KiB of instructions at hand.
+    add_rustflag -Cllvm-args=-hot-callsite-threshold=600
     # What is called most is to lie side by side, too. The compiler sorts functions by how often the profile has seen
     # them, and Rust's linker, left alone, mixes them again. GNU ld, which links the static binary, keeps them sorted
     # anyway, and warns that it does not know the option.

@@ -35,6 +35,7 @@ class Profile(unittest.TestCase):
         self.train()
         flags = "\x1f".join([
             f"-Cprofile-use={self.root}/deploy/profile/one/bridge.profdata",
+            "-Cllvm-args=-hot-callsite-threshold=600",
             "-Clink-arg=-Wl,-z,keep-text-section-prefix",
         ])
         self.assertEqual(self.flags(), (0, flags, ""))
