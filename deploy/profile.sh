@@ -22,7 +22,7 @@ profile_fits() {
 # Has cargo compile for what the bridge does most, where deploy/train has seen that. Without it the bridge does the
 # same, and takes longer.
 use_profile() {
-  local folder
+  local folder named
   folder="$(profile_folder "$1")"
   if [ ! -e "$folder/bridge.profdata" ]; then
     printf 'note: built without a profile, and a sixth slower for it; deploy/train makes one\n' >&2
@@ -30,7 +30,11 @@ use_profile() {
     printf 'error: %s is for another compiler or other dependencies: run deploy/train again\n' "$folder" >&2
     return 1
   else
-    add_rustflag "-Cprofile-use=$folder/bridge.profdata"
+    # By a name of its own: cargo looks at flags, and takes what another profile at the same path has made of the
+    # dependencies for what this one would. The two do not link.
+    named="$(cksum <"$folder/bridge.profdata" | tr ' ' -).profdata"
+    ln -sf bridge.profdata "$folder/$named"
+    add_rustflag "-Cprofile-use=$folder/$named"
     # What is called most is not to be put into each of its callers as willingly as the compiler does it (3000): a call
     # passes through all of it once, and a core keeps no more than 32 KiB of instructions at hand.
     add_rustflag -Cllvm-args=-hot-callsite-threshold=600

@@ -23,10 +23,10 @@ class Profile(unittest.TestCase):
                               cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout, done.stderr
 
-    def train(self):
+    def train(self, seen=""):
         """Leaves what deploy/train leaves."""
-        self.shell('mkdir -p deploy/profile/one; touch deploy/profile/one/bridge.profdata; '
-                   'profile_is_for >deploy/profile/one/is-for')
+        self.shell('mkdir -p deploy/profile/one; profile_is_for >deploy/profile/one/is-for')
+        (self.root / "deploy/profile/one/bridge.profdata").write_text(seen)
 
     def flags(self, before=""):
         return self.shell(f'{before}use_profile one; printf "%s" "${{CARGO_ENCODED_RUSTFLAGS:-}}"')
@@ -34,12 +34,22 @@ class Profile(unittest.TestCase):
     def test_one_that_fits_is_used_beside_other_flags(self):
         self.train()
         flags = "\x1f".join([
-            f"-Cprofile-use={self.root}/deploy/profile/one/bridge.profdata",
+            f"-Cprofile-use={self.root}/deploy/profile/one/4294967295-0.profdata",
             "-Cllvm-args=-hot-callsite-threshold=600",
             "-Clink-arg=-Wl,-z,keep-text-section-prefix",
         ])
         self.assertEqual(self.flags(), (0, flags, ""))
         self.assertEqual(self.flags('RUSTFLAGS="-Cone -Ctwo"; '), (0, f"-Cone\x1f-Ctwo\x1f{flags}", ""))
+
+    def test_another_one_is_another_flag_and_the_file_is_there(self):
+        used = set()
+        for seen in ["one", "another"]:
+            self.train(seen)
+            _, flags, _ = self.flags()
+            profile = flags.split("\x1f")[0].removeprefix("-Cprofile-use=")
+            self.assertEqual(pathlib.Path(profile).read_text(), seen)
+            used.add(profile)
+        self.assertEqual(len(used), 2)
 
     def test_that_there_is_none_is_told(self):
         code, flags, told = self.flags()
