@@ -10,25 +10,26 @@ use super::{Bulk, Caller, Record, TARGET};
 
 static TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
+/// A name as it stands in a line, behind the field before it: in one piece, as it is written. It needs no escaping.
+macro_rules! named {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 struct Line<'a>(&'a mut Vec<u8>);
 
 impl Line<'_> {
-    fn name(&mut self, name: &'static str) -> &mut Vec<u8> {
-        let Self(line) = self;
-        line.extend_from_slice(b",\"");
-        line.extend_from_slice(name.as_bytes());
-        line.extend_from_slice(b"\":");
-        line
-    }
-
-    /// A field that is not the first; its name needs no escaping.
     fn put(&mut self, name: &'static str, value: impl Serialize) {
-        serde_json::to_writer(self.name(name), &value).expect("texts and numbers are JSON");
+        let Self(line) = self;
+        line.extend_from_slice(name.as_bytes());
+        serde_json::to_writer(&mut **line, &value).expect("texts and numbers are JSON");
     }
 
     /// One of the words of this program, which need no escaping either.
     fn put_word(&mut self, name: &'static str, word: &'static str) {
-        let line = self.name(name);
+        let Self(line) = self;
+        line.extend_from_slice(name.as_bytes());
         line.push(b'"');
         line.extend_from_slice(word.as_bytes());
         line.push(b'"');
@@ -47,35 +48,35 @@ pub(super) fn write(record: &Record<'_>, at: Timestamp, to: &mut Vec<u8>) {
     TIME.print_timestamp(&at, &mut *to).expect("a vector takes everything");
     to.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"cancel or delete attempted\"");
     let mut line = Line(to);
-    line.put_word("operation", record.operation);
-    line.put_some("query_id", record.query_id);
-    line.put_some("filter", record.filter);
-    line.put("reason", record.reason);
+    line.put_word(named!("operation"), record.operation);
+    line.put_some(named!("query_id"), record.query_id);
+    line.put_some(named!("filter"), record.filter);
+    line.put(named!("reason"), record.reason);
     let Caller { peer, certificate, claimed_user } = record.caller;
-    line.put_some("caller.peer", peer);
-    line.put_some("caller.certificate", certificate);
-    line.put_some("caller.claimed_user", claimed_user);
-    line.put("request_id", record.request_id);
-    line.put_some("trace_id", record.trace_id);
-    line.put_some("span_id", record.span_id);
+    line.put_some(named!("caller.peer"), peer);
+    line.put_some(named!("caller.certificate"), certificate);
+    line.put_some(named!("caller.claimed_user"), claimed_user);
+    line.put(named!("request_id"), record.request_id);
+    line.put_some(named!("trace_id"), record.trace_id);
+    line.put_some(named!("span_id"), record.span_id);
     if let Some(outcome) = record.outcome {
-        line.put_word("outcome", outcome);
+        line.put_word(named!("outcome"), outcome);
     }
-    line.put_word("code", record.code);
+    line.put_word(named!("code"), record.code);
     if let Some(reason) = record.error_reason {
-        line.put_word("error_reason", reason);
+        line.put_word(named!("error_reason"), reason);
     }
-    line.put_some("http_status", record.http_status);
-    line.put("attempts", record.attempts);
-    line.put("request_sent", record.request_sent);
+    line.put_some(named!("http_status"), record.http_status);
+    line.put(named!("attempts"), record.attempts);
+    line.put(named!("request_sent"), record.request_sent);
     if let Some(Bulk { matches, attempted, failed, validate_only }) = record.bulk {
-        line.put("matches", matches);
-        line.put("attempted", attempted);
-        line.put("failed", failed);
-        line.put("validate_only", validate_only);
+        line.put(named!("matches"), matches);
+        line.put(named!("attempted"), attempted);
+        line.put(named!("failed"), failed);
+        line.put(named!("validate_only"), validate_only);
     }
-    line.put("caller_waited", record.caller_waited);
-    line.put_word("target", TARGET);
+    line.put(named!("caller_waited"), record.caller_waited);
+    line.put_word(named!("target"), TARGET);
     let Line(to) = line;
     to.extend_from_slice(b"}\n");
 }
