@@ -112,7 +112,7 @@ fn outcomes(c: &mut Criterion) {
 }
 
 fn pages(c: &mut Criterion) {
-    let json = page::json(false);
+    let json = page::json(page::QUERIES, false);
     let listing = parts::listing(json.clone()).expect("a page");
     let mut pages = c.benchmark_group("a page");
     pages.throughput(Throughput::Bytes(json.len() as u64));

@@ -17,8 +17,9 @@ def page(raw):
         "machine": _machine(raw), "rounds": _rounds(raw), "targets": _targets(figures),
         "closed": _shapes(figures, "closed"), "wide": _shapes(figures, "wide"), "paced": _paced(figures),
         "memory": _memory(figures), "load": _load(raw), "start": _start(figures),
-        "overload_core": _overload(figures, "core"), "overload_upstream": _overload(figures, "upstream"),
-        "core_share": _core_share(figures), "refusing": _refusing(figures),
+        **{f"overload_{what}": _overload(figures, what) for what in ["upstream", "core", "cancels"]},
+        "beside": _beside(figures), "share": _share(figures), "cancels_kept": _cancels_kept(figures),
+        "refusing": _refusing(figures),
         "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures),
         "bulk": _bulk(figures), "budget": _budget(), "profiles": _profiles(raw),
     }
@@ -134,18 +135,36 @@ def _overload(figures, what):
         offered = of(lambda run: run["calls"] / run["seconds"] / run["capacity"])
         rows.append([
             name, _plain(of(lambda run: run["capacity"])), _told(offered), _told(figures.goodput(what, name)),
-            _plain(of(lambda run: run["latency"]["99"]), 1, 0.001),
-            _plain(of(lambda run: run["latency_of_others"]["99"]), 1, 0.001), _codes(figures, what, name),
+            *(_plain(of(p99), 1, 0.001) for p99 in [
+                lambda run: run["half"]["latency"]["99"], lambda run: run["latency"]["99"],
+                lambda run: run["latency_of_others"]["99"]]),
+            _codes(figures, what, name),
             _plain(of(lambda run: run["late"]["99"]), 1, 0.001), _plain(of(lambda run: run["peak_kib"]), 0, 1 / MIB),
         ])
-    head = ["", "capacity, calls/s", "asked, x capacity", "good, x capacity", "p99 of good, ms", "p99 of refused, ms",
-            "what the others got", "late p99, ms", "memory, MiB"]
+    head = ["", "capacity, calls/s", "asked, x capacity", "good, x capacity", "p99 at half, ms", "p99 of good, ms",
+            "p99 of refused, ms", "what the others got", "late p99, ms", "memory, MiB"]
     return _table(head, rows)
 
 
-def _core_share(figures):
-    shares = {run["share"] for one in figures.rounds for run in one["overload"]["core"].values()}
+def _beside(figures):
+    """What became of cancels in the midst of too many pages."""
+    def of(value):
+        return figures.over(lambda one: value(one["overload"]["core"]["bridge"]["beside"]))
+
+    asked = of(lambda run: run["calls"] / run["seconds"])
+    half, most = (_plain(of(lambda run, p=p: run["latency"][p]), 1, 0.001) for p in ["50", "99"])
+    done = _told(of(lambda run: 100 * good(run)), 1, " %")
+    return (f"{done} of {_plain(asked)} a second were carried out, half of them within {half} ms, 99 of 100 within "
+            f"{most} ms")
+
+
+def _share(figures):
+    shares = {run["share"] for one in figures.rounds for run in one["overload"]["cancels"].values()}
     return " or ".join(f"{share:.0%}" for share in sorted(shares))
+
+
+def _cancels_kept(figures):
+    return _told(figures.goodput("cancels", "bridge"))
 
 
 def _refusing(figures):

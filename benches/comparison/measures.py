@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from comparison import part, processes, wire
 from comparison.contestants import ALL, GRPC, Bridge, Envoy, Floor, Full, Nginx, Upstream, Vanguard, call
@@ -18,10 +19,8 @@ SHAPES = {"1 x 64": (1, 64), "8 x 8": (8, 8), "1 x 1": (1, 1), "1000 x 1": (1000
 WIDE = {"1 x 4096": (1, 4096), "100 x 10": (100, 10)}
 RATES = [1_000, 5_000]
 IDLE_CONNECTIONS = 1_000
-# What is asked for twice as much as it can: a contestant's core, of which it has a part, as one core of callers could
-# not ask a whole one for so much; or an upstream with so many threads, as a web server has, that takes so many seconds
-# for each answer. Then, how many connections, and streams on each, show what it can.
-OVERLOADS = {"core": (0.25, {}, 1, 64), "upstream": (1, {"delay": 0.005, "at_once": 64}, 8, 16)}
+# Cancels a second beside an overload of pages: many, for people, and next to nothing for a core.
+BESIDE = 100
 # How long the upstream takes over the call that fills the bridge, while it refuses all others.
 FILLING = 60
 # Of the upstream of a bulk cancel, in seconds.
@@ -40,6 +39,30 @@ class Settings:
     # Of the load that memory is watched under.
     load: float
     overload: float
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What is asked for twice as much as it can."""
+
+    kinds: list
+    # Connections, and streams on each, that show what it can.
+    shape: tuple
+    upstream: dict = field(default_factory=dict)
+    # What is called, if it is not what the contestant is called for else.
+    call: str | None = None
+    # Of the core, what the contestant has of it.
+    share: float = 1
+
+
+OVERLOADS = {
+    # So many threads, as a web server has, that take so many seconds for each answer.
+    "upstream": Overload([Floor, Bridge, Envoy, Vanguard], (8, 16), {"delay": 0.005, "at_once": 64}),
+    # Of calls that take the contestant far longer than who makes them, one core can ask another for twice as many.
+    "core": Overload([Bridge], (8, 8), call="list-usual"),
+    # Of cancels it could not: hence a part of a core.
+    "cancels": Overload([Floor, Bridge, Envoy, Vanguard], (1, 64), share=0.25),
+}
 
 
 def tell(*what):
@@ -115,21 +138,33 @@ class Round:
         return {"cost": cost, "one": one, "many": many}
 
     def overload(self, what):
-        """Twice as many calls as can be had, from callers that wait a second."""
-        share, upstream_is, connections, streams = OVERLOADS[what]
+        """Half and twice as many calls as can be had, from callers that wait a second."""
+        over = OVERLOADS[what]
         figures = {}
-        for kind in [Floor, Bridge, Envoy, Vanguard]:
-            tell(f"  twice too much for the {what}: {kind.name}")
-            with (Upstream(self.cores.upstream, **upstream_is) as upstream,
+        for kind in over.kinds:
+            tell(f"  twice too much, {what}: {kind.name}")
+            with (Upstream(self.cores.upstream, **over.upstream) as upstream,
                   kind(upstream.address, self.cores.contestant) as contestant,
-                  part.of_a_core(share, contestant.pids()) as had):
-                capacity = call(contestant, self.cores.callers, connections=connections, streams=streams,
-                                **self._timing)["rate"]
-                done = call(contestant, self.cores.callers, connections=8, rate=max(1, round(2 * capacity)), deadline=1,
-                            seconds=self.settings.overload, warmup=self.settings.warmup)
-                peak = processes.most_resident(contestant.pids()[0])
-                figures[kind.name] = {"share": had, "capacity": capacity, "peak_kib": peak, **done}
+                  part.of_a_core(over.share, contestant.pids()) as had):
+                figures[kind.name] = {"share": had, **self._asked_too_much(contestant, over)}
         return figures
+
+    def _asked_too_much(self, contestant, over):
+        connections, streams = over.shape
+        asked = {"call": over.call or contestant.call}
+        capacity = call(contestant, self.cores.callers, connections=connections, streams=streams, **asked,
+                        **self._timing)["rate"]
+        asked |= {"connections": 8, "deadline": 1, "warmup": self.settings.warmup}
+        half = call(contestant, self.cores.callers, rate=max(1, round(capacity / 2)),
+                    seconds=2 * self.settings.seconds, **asked)
+        long = {"seconds": self.settings.overload}
+        with ThreadPoolExecutor(1) as beside:
+            # What the contestant is there for, in the midst of other calls.
+            cancels = over.call and beside.submit(
+                call, contestant, self.cores.callers, **(asked | long | {"call": contestant.call, "rate": BESIDE}))
+            done = call(contestant, self.cores.callers, rate=max(1, round(2 * capacity)), **asked, **long)
+        return {"capacity": capacity, "half": half, "beside": cancels and cancels.result(),
+                "peak_kib": processes.most_resident(contestant.pids()[0]), **done}
 
     def refusing(self):
         """What it takes to refuse a call: the bridge, when it is full; and the floor, which reads nothing of it."""

@@ -49,6 +49,15 @@ class Rig(unittest.TestCase):
                 self.assertEqual(connection.getresponse().status, expected)
                 connection.close()
 
+    def test_a_page_has_as_many_queries_as_it_should(self):
+        for asked, expected in [("page=0&page_size=50", 50), ("page=0&page_size=500", QUERIES_ON_A_PAGE),
+                                ("status=RUNNING&page_size=50", QUERIES_ON_A_PAGE)]:
+            with self.subTest(asked=asked):
+                connection = http.client.HTTPConnection(self.upstream.address, timeout=10)
+                connection.request("GET", f"/activeviam/query-history/rest/v1/queries?{asked}")
+                self.assertEqual(len(json.load(connection.getresponse())["data"]), expected)
+                connection.close()
+
     def test_only_the_status_ok_is_good(self):
         for call, good, codes in [("cancel", 100, {"0": 100}), ("transcoded", 0, {"12": 100})]:
             done = self.outcome(self.load(f"--call={call}", "--calls=100", "--seconds=10"))

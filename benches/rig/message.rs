@@ -21,6 +21,8 @@ pub(crate) enum Call {
     Cancel,
     /// The bridge's `ListQueries`, a page as large as the upstream's
     List,
+    /// The same, a page as large as callers get who name no size
+    ListUsual,
     /// The bridge's `CancelQueries`, of everything on a page of running queries
     CancelMany,
     /// `CancelQuery` of a transcoder: the caller sends what goes to Atoti
@@ -33,7 +35,7 @@ impl Call {
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Cancel => CANCEL,
-            Self::List => "/atoti.queryhistory.v1.QueryHistoryService/ListQueries",
+            Self::List | Self::ListUsual => "/atoti.queryhistory.v1.QueryHistoryService/ListQueries",
             Self::CancelMany => "/atoti.queryhistory.v1.QueryHistoryService/CancelQueries",
             Self::Transcoded => "/conformance.v1.QueryHistory/CancelQuery",
             Self::TranscodedById => "/conformance.v1.QueryHistoryById/CancelQuery",
@@ -54,6 +56,7 @@ impl Call {
                 // page_size
                 count(&mut framed, 2, crate::page::QUERIES);
             }
+            Self::ListUsual => {}
             Self::CancelMany => {
                 let mut second = BytesMut::new();
                 count(&mut second, 1, 1);

@@ -1,4 +1,4 @@
-//! A page of a history as Atoti sends it, about 200 KB.
+//! A page of a history as Atoti sends it: about a KB for each query.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -12,9 +12,9 @@ const TEXT: &str = "SELECT NON EMPTY {[Measures].[contributors.COUNT], [Measures
     \t\t[Underlyings].[Products].[Product].Members) ON ROWS\nFROM [EquityDerivativesCube]\n\
     WHERE ([Time].[HistoricalDates].[\"today\"], [Currency].[Currency].[EUR])\n";
 
-/// Of which some run, or all.
-pub(crate) fn json(all_run: bool) -> Bytes {
-    let queries: Vec<_> = (0..QUERIES)
+/// A history of so many queries on one page, of which some run, or all.
+pub(crate) fn json(queries: u64, all_run: bool) -> Bytes {
+    let data: Vec<_> = (0..queries)
         .map(|number| {
             let runs = all_run || number % 8 == 0;
             json!({
@@ -33,6 +33,6 @@ pub(crate) fn json(all_run: bool) -> Bytes {
         })
         .collect();
     let page =
-        json!({"data": queries, "pagination": {"pageNumber": 0, "pageSize": QUERIES, "totalItems": QUERIES}});
+        json!({"data": data, "pagination": {"pageNumber": 0, "pageSize": queries, "totalItems": queries}});
     Bytes::from(page.to_string())
 }

@@ -44,7 +44,7 @@ struct Query {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let page = page::json(false);
+    let page = page::json(page::QUERIES, false);
     let own = [i32::try_from(std::process::id())?];
     let (begin, before) = (Instant::now(), crate::cpu::seconds(&own)?);
     let mut times = 0;

@@ -17,6 +17,10 @@ use crate::{Failure, args, message, page};
 const DISCOVERY: &str =
     r#"{"serverVersion":"6.1.19","apis":{"activeviam/query-history":{"versions":[{"id":"1"}]}}}"#;
 
+/// Queries on the page of who names no size: as many as the bridge asks Atoti for then, by this.
+const USUAL: u64 = 50;
+const USUAL_IS_ASKED_FOR: &str = "page_size=50";
+
 /// Plays Atoti
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -36,10 +40,15 @@ pub(crate) struct Options {
 struct Pages {
     some_run: Bytes,
     all_run: Bytes,
+    usual: Bytes,
 }
 
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let pages = Pages { some_run: page::json(false), all_run: page::json(true) };
+    let pages = Pages {
+        some_run: page::json(page::QUERIES, false),
+        all_run: page::json(page::QUERIES, true),
+        usual: page::json(USUAL, false),
+    };
     let places = Arc::new(Semaphore::new(options.at_once.map_or(Semaphore::MAX_PERMITS, NonZeroUsize::get)));
     let listener = crate::listen(options.listen).await?;
     loop {
@@ -68,8 +77,15 @@ async fn answer(request: Request<Incoming>, pages: Pages) -> Result<Response<Ful
             empty(if is_cancel(request).await { StatusCode::NO_CONTENT } else { StatusCode::BAD_REQUEST })
         }
         (&Method::GET, None) if path.ends_with("/rest/v1/queries") => {
-            let running = request.uri().query().is_some_and(|query| query.contains("status=RUNNING"));
-            json(if running { pages.all_run } else { pages.some_run })
+            let query = request.uri().query().unwrap_or_default();
+            let asks = |what: &str| query.split('&').any(|pair| pair == what);
+            json(if asks("status=RUNNING") {
+                pages.all_run
+            } else if asks(USUAL_IS_ASKED_FOR) {
+                pages.usual
+            } else {
+                pages.some_run
+            })
         }
         (&Method::GET, None) if path == "/versions/rest" => json(Bytes::from_static(DISCOVERY.as_bytes())),
         _ => empty(StatusCode::NOT_FOUND),
