@@ -18,8 +18,7 @@ def page(raw):
         "closed": _shapes(figures, "closed"), "wide": _shapes(figures, "wide"), "paced": _paced(figures),
         "memory": _memory(figures), "load": _load(raw), "start": _start(figures),
         **{f"overload_{what}": _overload(figures, what) for what in ["upstream", "core", "cancels"]},
-        "beside": _beside(figures), "share": _share(figures), "cancels_kept": _cancels_kept(figures),
-        "refusing": _refusing(figures),
+        "beside": _beside(figures), "share": _share(figures), "refusing": _refusing(figures),
         "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures),
         "bulk": _bulk(figures), "budget": _budget(), "profiles": _profiles(raw),
     }
@@ -161,10 +160,6 @@ def _beside(figures):
 def _share(figures):
     shares = {run["share"] for one in figures.rounds for run in one["overload"]["cancels"].values()}
     return " or ".join(f"{share:.0%}" for share in sorted(shares))
-
-
-def _cancels_kept(figures):
-    return _told(figures.goodput("cancels", "bridge"))
 
 
 def _refusing(figures):

@@ -70,6 +70,7 @@ def targets(figures):
                20, 8, " ms", 1),
         Target("the program, stripped", raw["binary"]["stripped_bytes"] / MIB / 1024, 12, 8, " MiB", 1),
         *_overload(figures, "upstream", "twice too much for the upstream"),
+        *_overload(figures, "cancels", "twice too many cancels for the core"),
         *_overload(figures, "core", "twice too many pages for the core"),
         Target("from one core to two", figures.scaling("bridge"), 1.7, 1.9, "x", at_least=True),
     ]
