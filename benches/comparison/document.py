@@ -19,6 +19,7 @@ def page(raw):
         "memory": _memory(figures), "load": _load(raw), "start": _start(figures),
         **{f"overload_{what}": _overload(figures, what) for what in ["upstream", "core", "cancels"]},
         "beside": _beside(figures), "share": _share(figures), "refusing": _refusing(figures),
+        "floor_added": _told(figures.added_ratio(5000, "floor", "nginx", "50")),
         "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures),
         "bulk": _bulk(figures), "budget": _budget(), "profiles": _profiles(raw),
     }
