@@ -17,7 +17,7 @@ def arguments():
     parser = argparse.ArgumentParser(
         prog="benches/compare",
         description="Measures the bridge beside Envoy, vanguard-go, nginx and the least that the job can cost. Writes "
-                    f"{DOCUMENT} and {PICTURE}. A round takes about eight minutes.")
+                    f"{DOCUMENT} and {PICTURE}. A round takes about ten minutes.")
     parser.add_argument("--rounds", type=int, default=5, help="each measures every contestant once (default 5)")
     parser.add_argument("--load-minutes", type=float, default=1,
                         help="how long memory is watched under load (default 1)")
