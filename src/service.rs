@@ -20,6 +20,7 @@ mod get;
 mod info;
 mod list;
 mod pages;
+mod read_limit;
 mod stop;
 mod stream;
 mod timeout;
@@ -284,6 +285,21 @@ impl Bridge {
     fn admit(&self, caller: &Caller, lane: Lane) -> Result<Admission, Failure> {
         self.let_in(caller)?;
         self.places.take(lane).ok_or(Failure::Overloaded)
+    }
+
+    /// The same for a read that may take its thread long.
+    async fn admit_read(&self, caller: &Caller) -> Result<Admission, Failure> {
+        let admission = self.admit(caller, Lane::Reads)?;
+        if let Some(lowered) = self.places.give_way().await {
+            self.metrics.calls.reads_limited();
+            if lowered.tell {
+                tracing::warn!(
+                    reads = lowered.to,
+                    "the processor is behind; fewer reads are let in until it is not"
+                );
+            }
+        }
+        Ok(admission)
     }
 
     /// The same for a watch, which lasts long and does little.

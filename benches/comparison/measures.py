@@ -58,8 +58,9 @@ class Overload:
 OVERLOADS = {
     # So many threads, as a web server has, that take so many seconds for each answer.
     "upstream": Overload([Floor, Bridge, Envoy, Vanguard], (8, 16), {"delay": 0.005, "at_once": 64}),
-    # Of calls that take the contestant far longer than who makes them, one core can ask another for twice as many.
-    "core": Overload([Bridge], (8, 8), call="list-usual"),
+    # Of calls that take the contestant far longer than who makes them, one core can ask another for twice as many. No
+    # more of them at once than the bridge lets in however late it is.
+    "core": Overload([Bridge], (8, 3), call="list-usual"),
     # Of cancels it could not: hence a part of a core.
     "cancels": Overload([Floor, Bridge, Envoy, Vanguard], (1, 64), share=0.25),
 }

@@ -17,7 +17,7 @@ pub(super) async fn one(
     request: GetQueryRequest,
 ) -> Result<GetQueryResponse, Failure> {
     let id = id(&request.query_id, caller)?;
-    let _admission = bridge.admit(caller, Lane::Reads)?;
+    let _admission = bridge.admit_read(caller).await?;
     let call = caller.call(Lane::Reads);
     match bridge.atoti.get_query(&call, &id).await {
         Ok(query) => Ok(GetQueryResponse { query: Some(query.into()) }),
@@ -38,7 +38,7 @@ pub(super) async fn plan(
     }
     let (id, timeout) = check.done(&caller.violations, id.zip(timeout))?;
     caller.is_about(&id);
-    let _admission = bridge.admit(caller, Lane::Reads)?;
+    let _admission = bridge.admit_read(caller).await?;
     if !bridge.allow_query_plan {
         return Err(Failure::QueryPlanDisabled);
     }

@@ -15,7 +15,7 @@ pub(super) async fn serve(
     GetServerInfoRequest {}: GetServerInfoRequest,
 ) -> Result<GetServerInfoResponse, Failure> {
     Check::default().done(&caller.violations, Some(()))?;
-    let _admission = bridge.admit(caller, Lane::Reads)?;
+    let _admission = bridge.admit_read(caller).await?;
     let (atoti, call) = (&bridge.atoti, caller.call(Lane::Reads));
     let (discovered, read) = tokio::join!(
         atoti.discover(Some(&call), call.read_by),

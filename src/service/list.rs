@@ -35,7 +35,7 @@ pub(super) async fn serve(
     });
     let checked = filter.zip(size).zip(position);
     let ((filter, size), position) = check.done(&caller.violations, checked)?;
-    let _admission = bridge.admit(caller, Lane::Reads)?;
+    let _admission = bridge.admit_read(caller).await?;
     let call = caller.call(Lane::Reads);
     let page = pages::read(&bridge.atoti, &call, &filter, &position, size, MOST_BYTES).await?;
     Ok(ListQueriesResponse {

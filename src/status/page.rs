@@ -202,7 +202,7 @@ fn own() -> Vec<Row> {
         ("a message above 64 KiB", Reason::MessageTooLarge),
         ("`grpc.health.v1` is asked for an unknown name", Reason::UnknownHealthName),
         ("the caller's certificate names nobody who may call", Reason::CallerNotAllowed),
-        ("as many calls at work as are taken on, or too much of requests without an end on one connection", Reason::Overloaded),
+        ("as many calls at work as are taken on, more reads than the processor can do, or too much of requests without an end on one connection", Reason::Overloaded),
         ("shutting down", Reason::Draining),
         ("audit records are required, and cannot be written", Reason::AuditUnavailable),
         (

@@ -8,10 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinSet;
+
 use crate::support::{
     bridge::Bridge,
     client::{Client, cancel},
     eventually,
+    messages::ListQueriesRequest,
     upstream::{Answer, Upstream, answer},
 };
 
@@ -120,6 +123,85 @@ async fn under_four_times_its_load_it_sheds_the_rest_at_once_and_stays_small() {
         crowded.as_secs_f64() / alone.as_secs_f64()
     );
     assert!(grown < 16 * 1024, "{before} KiB grew by {grown}");
+}
+
+#[tokio::test]
+async fn reads_that_keep_a_thread_too_busy_are_made_fewer_until_it_keeps_up() {
+    // Of the 96 that may be at work by default.
+    const READERS: usize = 90;
+    // Little to make and to take, and much to read: the thread of the bridge has the most to do.
+    let page = {
+        let query = |id| format!(r#"{{"id":"{id}","status":"RUNNING","queryMetadata":{{"a":1,"b":2}}}}"#);
+        let queries: Vec<_> = (0..1000).map(query).collect();
+        let body = format!(r#"{{"data":[{}],"pagination":{{"totalItems":1000}}}}"#, queries.join(","));
+        answer(200, "Content-Type: application/json\r\n", &body)
+    };
+    let one = r#"{"id":"42","status":"RUNNING"}"#;
+    let head = format!("HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: {}", one.len());
+    let slow = Answer::After(Duration::from_millis(500), format!("{head}\r\n\r\n{one}").into_bytes());
+    let atoti = Upstream::start(move |seen, _| match &*seen.method {
+        "PATCH" => answer(204, "", ""),
+        _ if seen.target.contains("/query/") => slow.clone(),
+        _ => page.clone(),
+    })
+    .await;
+    let bridge = Bridge::start_in(&atoti.url(), &[], &[("TOKIO_WORKER_THREADS", "1")]).await;
+    let client = bridge.client().await;
+    let (listed, shed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let (client, listed, shed) = (client.clone(), Arc::clone(&listed), Arc::clone(&shed));
+        readers.spawn(async move {
+            let request = ListQueriesRequest { page_size: 1000, ..ListQueriesRequest::default() };
+            loop {
+                let reply = client.method("ListQueries", &request, &[]).await;
+                match reply.code() {
+                    0 => listed.fetch_add(1, Ordering::Relaxed),
+                    8 => shed.fetch_add(1, Ordering::Relaxed),
+                    other => panic!("{other}: {:?}", reply.error()),
+                };
+                if reply.code() == 8 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        });
+    }
+    let began = Instant::now();
+    while shed.load(Ordering::Relaxed) == 0 {
+        assert_eq!(client.cancel(&cancel("42")).await.code(), 0, "a cancel passes");
+        if let Some(ended) = readers.try_join_next() {
+            ended.expect("only OK and OVERLOADED");
+        }
+        let listed = listed.load(Ordering::Relaxed);
+        assert!(began.elapsed() < Duration::from_secs(60), "{listed} pages, and nothing shed");
+    }
+    readers.shutdown().await;
+    assert!(bridge.metric("atoti_bridge_read_limit_decreases_total").await > Some(0.0));
+    let told = |line: &serde_json::Value| {
+        line["message"] == "the processor is behind; fewer reads are let in until it is not"
+            && (24..READERS as u64).contains(&line["reads"].as_u64().expect("a number"))
+    };
+    bridge.logged("what is the matter", told).await;
+
+    // Where reads take long and the thread has little to do, as many are let in as ever. A few times, as the machine
+    // may be in the way.
+    for tries in 1.. {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let reads: Vec<_> = (0..READERS)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.get("42").await.code() })
+            })
+            .collect();
+        let mut refused = 0;
+        for read in reads {
+            refused += usize::from(read.await.expect("an answer") != 0);
+        }
+        if refused == 0 {
+            break;
+        }
+        assert!(tries < 10, "{refused} of {READERS} are refused");
+    }
 }
 
 #[tokio::test]

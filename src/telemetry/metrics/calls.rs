@@ -23,6 +23,7 @@ pub struct Calls {
     limit: Gauge,
     watches: Gauge,
     shed: Counter,
+    read_limit_decreases: Counter,
     deadlines_missed: Family<Missed, Counter>,
     panics: Counter,
 }
@@ -74,6 +75,7 @@ impl Calls {
             limit: Gauge::default(),
             watches: Gauge::default(),
             shed: Counter::default(),
+            read_limit_decreases: Counter::default(),
             deadlines_missed: Family::default(),
             panics: Counter::default(),
         };
@@ -101,8 +103,13 @@ impl Calls {
         ours.register("watches", "Streams of WatchQuery that are open", self.watches.clone());
         ours.register(
             "calls_shed",
-            "Calls refused at once because as many as allowed were at work",
+            "Calls refused at once because as many as allowed were at work, or more reads than the processor can do",
             self.shed.clone(),
+        );
+        ours.register(
+            "read_limit_decreases",
+            "Times that fewer reads were let in from then on, as a thread that serves was behind",
+            self.read_limit_decreases.clone(),
         );
         ours.register(
             "deadlines_missed",
@@ -143,6 +150,11 @@ impl Calls {
     /// A call was refused because as many as allowed were at work.
     pub fn shed(&self) {
         self.shed.inc();
+    }
+
+    /// Fewer reads are let in, as a thread that serves is behind.
+    pub fn reads_limited(&self) {
+        self.read_limit_decreases.inc();
     }
 
     /// A unary call's deadline was over.
