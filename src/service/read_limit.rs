@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 
 /// A thread that comes to what is ready no sooner is behind. A read becomes ready some four times on its way.
-const LATE: Duration = Duration::from_millis(5);
+const LATE: Duration = Duration::from_millis(4);
 /// A thread that was behind once, and not again within this, was held up by something else than too many reads: a stall
 /// of the machine, or calls that all came at the same time.
 const MEMORY: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ mod tests {
         let mut limit = Passing::new(MOST);
         for _ in 0..100 {
             limit.after(15);
-            assert_eq!(limit.waited(4, MOST), None);
+            assert_eq!(limit.waited(3, MOST), None);
         }
         for _ in 0..10 {
             limit.after(1101);
