@@ -46,9 +46,10 @@ OWN_WAY = {
     ("rust", "a stranger"): ["CANCELLED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"],
     ("java", "a stranger"): ["INTERNAL", "UNAVAILABLE"],
 }
-# tonic gives up the first call after a GOAWAY while others are under way, and has no way to wait for a connection. Its
-# caller has to repeat such a call, and may: that none of them has left is checked.
-REPEATS = {"rust": ["CANCELLED", "UNAVAILABLE"]}
+# tonic gives up the first call after a GOAWAY while others are under way, and has no way to wait for a connection; a call
+# that meets the GOAWAY on its way is INTERNAL to it. Its caller has to repeat such a call, and may: that none of them has
+# arrived is checked, and an INTERNAL of the bridge's own is none of them.
+REPEATS = {"rust": ["CANCELLED", "INTERNAL", "UNAVAILABLE"]}
 
 # What the matrix shows: a letter for each scenario, client and transport.
 SEEN = {}
