@@ -38,6 +38,7 @@ use tonic::{Request, Response, Status};
 
 use self::{
     admission::{Admission, Places},
+    read_limit::{Read, ReadLimits},
     stream::Answers,
     watch::Watches,
 };
@@ -76,6 +77,7 @@ struct Bridge {
     metrics: Metrics,
     allow_query_plan: bool,
     places: Places,
+    read_limits: ReadLimits,
     watches: Watches,
     watch_places: Arc<Semaphore>,
     /// Who may call, by the names in their certificates; everybody when empty.
@@ -104,6 +106,7 @@ impl QueryHistory {
             metrics,
             allow_query_plan,
             places: Places::new(limits.max_in_flight),
+            read_limits: ReadLimits::new(admission::for_reads(limits.max_in_flight)),
             watches: Watches::default(),
             watch_places: Arc::new(Semaphore::new(MAX_WATCHES)),
             names: callers.names.clone(),
@@ -288,18 +291,14 @@ impl Bridge {
     }
 
     /// The same for a read that may take its thread long.
-    async fn admit_read(&self, caller: &Caller) -> Result<Admission, Failure> {
+    async fn admit_read(&self, caller: &Caller) -> Result<(Admission, Read), Failure> {
         let admission = self.admit(caller, Lane::Reads)?;
-        if let Some(lowered) = self.places.give_way().await {
-            self.metrics.calls.reads_limited();
-            if lowered.tell {
-                tracing::warn!(
-                    reads = lowered.to,
-                    "the processor is behind; fewer reads are let in until it is not"
-                );
-            }
-        }
-        Ok(admission)
+        let Some(read) = self.read_limits.begin() else {
+            self.metrics.calls.read_shed();
+            return Err(Failure::Overloaded);
+        };
+        read.give_way().await;
+        Ok((admission, read))
     }
 
     /// The same for a watch, which lasts long and does little.

@@ -1,17 +1,11 @@
 //! How many calls are at work at once: the next one is refused at once, so that those admitted keep their pace.
 //!
-//! A quarter of the places is for cancels alone: reads never keep a kill switch out. Nor may they hold it up: while a
-//! thread is behind, there are fewer places for them.
+//! A quarter of the places is for cancels alone: reads never keep a kill switch out.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::yield_now,
-    time::Instant,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::read_limit::{Lowered, ReadLimit};
 use crate::atoti::Lane;
 
 /// The places of one process.
@@ -20,9 +14,6 @@ pub(super) struct Places {
     all: Arc<Semaphore>,
     /// As many as reads may take of them.
     reads: Arc<Semaphore>,
-    most_reads: usize,
-    /// As many as they may take now.
-    limit: ReadLimit,
 }
 
 /// A place; it is free again when this is dropped.
@@ -32,39 +23,25 @@ pub(super) struct Admission {
     _read: Option<OwnedSemaphorePermit>,
 }
 
+/// As many of the places as reads may take.
+pub(super) const fn for_reads(places: NonZeroUsize) -> usize {
+    places.get() - places.get() / 4
+}
+
 impl Places {
     pub(super) fn new(places: NonZeroUsize) -> Self {
         let all = places.get();
-        let reads = all - all / 4;
-        Self {
-            all: Arc::new(Semaphore::new(all)),
-            reads: Arc::new(Semaphore::new(reads)),
-            most_reads: reads,
-            limit: ReadLimit::new(reads),
-        }
+        Self { all: Arc::new(Semaphore::new(all)), reads: Arc::new(Semaphore::new(for_reads(places))) }
     }
 
     /// A place, if one is free.
     pub(super) fn take(&self, lane: Lane) -> Option<Admission> {
         let read = match lane {
-            Lane::Reads if self.reads_at_work() >= self.limit.at(Instant::now()) => return None,
             Lane::Reads => Some(Arc::clone(&self.reads).try_acquire_owned().ok()?),
             Lane::Cancels => None,
         };
         let place = Arc::clone(&self.all).try_acquire_owned().ok()?;
         Some(Admission { _place: place, _read: read })
-    }
-
-    /// Lets whatever else is ready on this thread go before a read, and has the limit of reads follow how long that took.
-    pub(super) async fn give_way(&self) -> Option<Lowered> {
-        let before = Instant::now();
-        yield_now().await;
-        let now = Instant::now();
-        self.limit.waited(now - before, self.reads_at_work(), now)
-    }
-
-    fn reads_at_work(&self) -> usize {
-        self.most_reads - self.reads.available_permits()
     }
 }
 

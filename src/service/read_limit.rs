@@ -1,113 +1,180 @@
-//! How many reads may be at work at once while a thread that serves is behind.
+//! How many reads may be at work at once on a thread that is behind.
 //!
 //! A page of a list takes a core as long as many cancels do. Where more pages are asked for than a core can make,
 //! whatever its thread has to do waits for all of them, a cancel among it; and as many reads as an Atoti that takes its
-//! time calls for are far too many then. So reads measure how long they wait for their thread, and the limit follows by
-//! AIMD (additive increase, multiplicative decrease), as TCP finds its rate: down while they wait too long, and up again
-//! by itself.
+//! time calls for are far too many then. So each read lets whatever else is ready on its thread go first, and measures
+//! how long that takes; the limit follows by AIMD (additive increase, multiplicative decrease), as TCP finds its rate:
+//! down while reads wait too long, and up again by itself.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::time::Instant;
+use thread_local::ThreadLocal;
+use tokio::{task::yield_now, time::Instant};
 
-/// A thread that comes to what is ready no sooner is behind. A read becomes ready some four times on its way.
-const LATE: Duration = Duration::from_millis(4);
-/// A thread that was behind once, and not again within this, was held up by something else than too many reads: a stall
-/// of the machine, or calls that all came at the same time.
-const MEMORY: Duration = Duration::from_secs(1);
-/// As many are let in however late a thread is. Where no more are at work, it is something else that makes it late: a
-/// limit on processor time, for one.
+/// A read that has to let others go first for so long is late. It waits for its thread some four times on its way.
+const LATE: Duration = Duration::from_millis(2);
+/// The reads of so long tell whether their thread is behind. Twice that, before there are to be fewer: a machine stalls.
+const WINDOW: Duration = Duration::from_millis(100);
+/// As many are let in however late they are, and a quarter of those that may be.
 const LEAST: usize = 24;
-/// How long it takes until there may be one more.
-const INCREASE_EVERY: Duration = Duration::from_millis(10);
-/// Words of it come no more often.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Steps from none to as many as may be, each of them [`STEP`].
+const STEPS: usize = 96;
+const STEP: Duration = Duration::from_millis(20);
 
-/// The limit of one process.
+/// The limits of one process: each thread has its own.
 #[derive(Debug)]
-pub(super) struct ReadLimit {
+pub(super) struct ReadLimits {
     most: usize,
-    now: Mutex<Now>,
+    threads: ThreadLocal<Arc<Thread>>,
 }
 
 #[derive(Debug)]
-struct Now {
+struct Thread {
+    at_work: AtomicUsize,
+    limit: Mutex<Limit>,
+}
+
+/// A read at work, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Read(Arc<Thread>);
+
+impl ReadLimits {
+    pub(super) const fn new(most: usize) -> Self {
+        Self { most, threads: ThreadLocal::new() }
+    }
+
+    /// Lets a read begin on this thread, unless the thread is behind and has as many as it can do.
+    pub(super) fn begin(&self) -> Option<Read> {
+        let thread = self.threads.get_or(|| Arc::new(Thread::new(self.most)));
+        if thread.at_work.load(Ordering::Relaxed) >= thread.limit().at(Instant::now()) {
+            return None;
+        }
+        thread.at_work.fetch_add(1, Ordering::Relaxed);
+        Some(Read(Arc::clone(thread)))
+    }
+}
+
+impl Thread {
+    fn new(most: usize) -> Self {
+        Self { at_work: AtomicUsize::new(0), limit: Mutex::new(Limit::new(most, Instant::now())) }
+    }
+
+    fn limit(&self) -> MutexGuard<'_, Limit> {
+        // Nothing is done there that could be left half done.
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Read {
+    /// Lets whatever else is ready on this thread go first, and has the limit follow how long that took.
+    pub(super) async fn give_way(&self) {
+        let Self(thread) = self;
+        let began = Instant::now();
+        // tokio comes back after one turn through what is ready.
+        yield_now().await;
+        thread.limit().waited(began, Instant::now(), thread.at_work.load(Ordering::Relaxed));
+    }
+}
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The limit of one thread.
+#[derive(Debug)]
+struct Limit {
+    least: usize,
+    most: usize,
     reads: usize,
     increased: Instant,
-    /// When a thread was last found behind.
-    late: Option<Instant>,
-    told: Option<Instant>,
+    window: Window,
+    /// In the window before.
+    behind: bool,
 }
 
-/// A limit that has just become lower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lowered {
-    /// As many reads may be at work.
-    pub(super) to: usize,
-    /// Nobody has been told for a while.
-    pub(super) tell: bool,
+/// What the reads of a while tell.
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    reads: u32,
+    late: u32,
+    /// Time in which one of them waited at least.
+    waiting: Duration,
+    /// When the last of them had waited.
+    until: Instant,
 }
 
-impl ReadLimit {
-    pub(super) fn new(most: usize) -> Self {
-        let now = Now { reads: most, increased: Instant::now(), late: None, told: None };
-        Self { most, now: Mutex::new(now) }
+impl Window {
+    const fn new(began: Instant) -> Self {
+        Self { began, reads: 0, late: 0, waiting: Duration::ZERO, until: began }
+    }
+
+    fn add(&mut self, began: Instant, now: Instant) {
+        self.reads += 1;
+        self.late += u32::from(now.saturating_duration_since(began) >= LATE);
+        self.waiting += now.saturating_duration_since(began.max(self.until));
+        self.until = now;
+    }
+
+    /// Whether the thread is behind: reads waited most of the time, and most of them for long. After a burst of them they
+    /// do not, however long it took.
+    fn is_behind(&self, length: Duration) -> bool {
+        2 * self.late > self.reads && 2 * self.waiting > length
+    }
+}
+
+impl Limit {
+    fn new(most: usize, now: Instant) -> Self {
+        Self {
+            least: LEAST.max(most / 4),
+            most,
+            reads: most,
+            increased: now,
+            window: Window::new(now),
+            behind: false,
+        }
     }
 
     /// As many reads may be at work now.
-    pub(super) fn at(&self, time: Instant) -> usize {
-        self.locked().increase(self.most, time)
-    }
-
-    /// A read has waited so long for its thread, until now, beside so many others.
-    pub(super) fn waited(&self, wait: Duration, at_work: usize, time: Instant) -> Option<Lowered> {
-        if wait < LATE || at_work <= LEAST {
-            return None;
-        }
-        let mut now = self.locked();
-        let since = now.late.map(|late| time.saturating_duration_since(late));
-        // Those that waited for the same things say the same; and what was let in before counts until it has gone.
-        let soon = wait * 2;
-        if since.is_some_and(|since| since < soon) {
-            return None;
-        }
-        now.late = Some(time);
-        if since.is_none_or(|since| since > soon + MEMORY) {
-            return None;
-        }
-        let before = now.increase(self.most, time);
-        let to = (before.min(at_work) * 3 / 4).max(LEAST);
-        now.reads = to;
-        (to < before).then(|| Lowered { to, tell: now.tell(time) })
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Now> {
-        // Nothing is done there that could be left half done.
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Now {
-    fn increase(&mut self, most: usize, time: Instant) -> usize {
-        let steps = time.saturating_duration_since(self.increased).as_nanos() / INCREASE_EVERY.as_nanos();
+    fn at(&mut self, now: Instant) -> usize {
+        let steps = now.saturating_duration_since(self.increased).as_nanos() / STEP.as_nanos();
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         if steps > 0 {
-            self.reads = most.min(self.reads.saturating_add(steps as usize));
+            let more = self.most.div_ceil(STEPS).saturating_mul(steps as usize);
+            self.reads = self.most.min(self.reads.saturating_add(more));
             // What is left of a step counts for the next one.
-            self.increased += INCREASE_EVERY * steps;
+            self.increased += STEP * steps;
         }
         self.reads
     }
 
-    fn tell(&mut self, time: Instant) -> bool {
-        let tell = self.told.is_none_or(|told| time.saturating_duration_since(told) >= TELL_EVERY);
-        if tell {
-            self.told = Some(time);
+    /// A read has let others go first since it `began`, beside so many others.
+    fn waited(&mut self, began: Instant, now: Instant, at_work: usize) {
+        self.window.add(began, now);
+        let length = now.saturating_duration_since(self.window.began);
+        if length < WINDOW {
+            return;
         }
-        tell
+        let behind = self.window.is_behind(length);
+        let limit = self.at(now);
+        // Where no more are at work, it is something else that keeps the thread busy.
+        if behind && at_work > self.least && (self.behind || limit < self.most) {
+            self.reads = (limit.min(at_work) * 3 / 4).max(self.least);
+        }
+        if behind {
+            // No more before there is word again.
+            self.increased = now + length;
+        }
+        self.behind = behind;
+        self.window = Window::new(now);
     }
 }
 
@@ -119,60 +186,81 @@ mod tests {
     const MILLISECOND: Duration = Duration::from_millis(1);
 
     /// A limit whose time passes as the test says.
-    struct Passing(ReadLimit, Instant);
+    struct Passing(Limit, Instant);
 
     impl Passing {
         fn new(most: usize) -> Self {
-            Self(ReadLimit::new(most), Instant::now())
+            let now = Instant::now();
+            Self(Limit::new(most, now), now)
         }
 
+        /// As many as may be at work when nothing has happened for so many milliseconds.
         fn after(&mut self, milliseconds: u32) -> usize {
             self.1 += MILLISECOND * milliseconds;
             self.0.at(self.1)
         }
 
-        fn waited(&self, milliseconds: u32, at_work: usize) -> Option<usize> {
-            self.0.waited(MILLISECOND * milliseconds, at_work, self.1).map(|lowered| lowered.to)
+        /// So many reads, one after the other, each of which waits so many milliseconds beside as many others as may be.
+        fn waits(&mut self, times: u32, milliseconds: u32) -> usize {
+            for _ in 0..times {
+                let at_work = self.after(0);
+                self.waits_beside(at_work, milliseconds);
+            }
+            self.after(0)
+        }
+
+        fn waits_beside(&mut self, at_work: usize, milliseconds: u32) {
+            let began = self.1;
+            self.1 += MILLISECOND * milliseconds;
+            self.0.waited(began, self.1, at_work);
         }
     }
 
     #[test]
-    fn a_thread_that_is_behind_again_and_again_gets_fewer_reads_and_at_last_a_few() {
-        let mut limit = Passing::new(MOST);
-        assert_eq!(limit.waited(6, 80), None, "once is a stall");
-        limit.after(15);
-        assert_eq!(limit.waited(6, 80), Some(60), "of those there were");
-        assert_eq!(limit.waited(6, 60), None, "who waited beside it says nothing new");
-        let mut at = Vec::new();
-        for _ in 0..20 {
-            let before = limit.after(15);
-            limit.waited(6, before);
-            at.push(limit.after(0));
+    fn a_thread_that_stays_behind_gets_fewer_reads_and_at_last_a_few() {
+        for (times, milliseconds) in [(50, 2), (20, 5), (1, 100), (1, 3000)] {
+            let mut limit = Passing::new(MOST);
+            assert_eq!(limit.waits(times, milliseconds), MOST, "once is a stall");
+            let at: Vec<_> = (0..6).map(|_| limit.waits(times, milliseconds)).collect();
+            assert_eq!(at[..3], [72, 54, 40], "{times} of {milliseconds} ms");
+            assert_eq!(at.last(), Some(&LEAST));
         }
-        assert!(at.is_sorted_by(|a, b| a >= b), "{at:?}");
-        assert_eq!(at.last(), Some(&LEAST));
     }
 
     #[test]
-    fn a_thread_that_is_far_behind_gets_fewer_reads_too() {
-        let mut limit = Passing::new(MOST);
-        assert_eq!(limit.waited(2000, MOST), None);
-        limit.after(2000);
-        assert_eq!(limit.waited(2000, MOST), None, "it waited for the same");
-        limit.after(2000);
-        assert_eq!(limit.waited(2000, MOST), Some(72));
-    }
-
-    #[test]
-    fn what_is_on_time_or_was_late_long_ago_lowers_nothing() {
+    fn who_waits_beside_others_adds_nothing_to_the_time() {
         let mut limit = Passing::new(MOST);
         for _ in 0..100 {
-            limit.after(15);
-            assert_eq!(limit.waited(3, MOST), None);
+            let began = limit.1;
+            limit.after(6);
+            for _ in 0..30 {
+                limit.0.waited(began, limit.1, 30);
+            }
+            // Bursts, with as much time between them in which nobody waits.
+            assert_eq!(limit.after(10), MOST);
+        }
+    }
+
+    #[test]
+    fn reads_that_hardly_wait_or_waited_once_lower_nothing() {
+        let mut limit = Passing::new(MOST);
+        assert_eq!(limit.waits(1000, 1), MOST, "busy, and on time");
+        for _ in 0..10 {
+            limit.waits(1, 500);
+            assert_eq!(limit.waits(100, 1), MOST, "a stall now and then");
         }
         for _ in 0..10 {
-            limit.after(1101);
-            assert_eq!(limit.waited(50, MOST), None, "a stall every other second");
+            limit.waits(1, 500);
+            limit.after(1000);
+            assert_eq!(limit.waits(1, 0), MOST, "or nothing after it");
+        }
+    }
+
+    #[test]
+    fn few_reads_at_work_are_not_why_a_thread_is_behind() {
+        let mut limit = Passing::new(MOST);
+        for _ in 0..100 {
+            limit.waits_beside(LEAST, 10);
         }
         assert_eq!(limit.after(0), MOST);
     }
@@ -180,45 +268,33 @@ mod tests {
     #[test]
     fn the_limit_comes_back_by_itself_and_loses_no_part_of_a_step() {
         let mut limit = Passing::new(MOST);
-        limit.waited(6, MOST);
-        limit.after(15);
-        assert_eq!(limit.waited(6, MOST), Some(72));
-        let steps: Vec<_> = (0..10).map(|_| limit.after(7)).collect();
+        assert_eq!(limit.waits(2, 100), 72);
+        assert_eq!(limit.after(100), 72, "not at once");
+        let steps: Vec<_> = (0..10).map(|_| limit.after(14)).collect();
         assert_eq!(steps.last(), Some(&79));
         assert_eq!(limit.after(1000), MOST);
         assert_eq!(limit.after(u32::MAX), MOST);
     }
 
     #[test]
-    fn few_reads_at_work_are_not_why_a_thread_is_behind() {
-        let mut limit = Passing::new(MOST);
-        for _ in 0..10 {
-            limit.after(15);
-            assert_eq!(limit.waited(6, LEAST), None);
-        }
-        assert_eq!(limit.after(0), MOST);
-    }
-
-    #[test]
-    fn few_places_are_never_made_fewer() {
+    fn the_fewest_and_the_way_back_depend_on_how_many_there_may_be() {
         for most in [0, 1, 6, LEAST] {
-            let mut limit = Passing::new(most);
-            for _ in 0..10 {
-                assert_eq!(limit.waited(6, most), None);
-                assert_eq!(limit.after(15), most);
-            }
+            assert_eq!(Passing::new(most).waits(100, 100), most);
         }
+        let mut limit = Passing::new(6144);
+        assert_eq!(limit.waits(100, 100), 1536);
+        assert_eq!(limit.after(2000), 6144);
     }
 
     #[test]
-    fn it_is_told_once_in_a_while() {
-        let mut limit = Passing::new(MOST);
-        let mut told = 0;
-        for _ in 0..10_000 {
-            limit.after(15);
-            told +=
-                u32::from(limit.0.waited(6 * MILLISECOND, MOST, limit.1).is_some_and(|lowered| lowered.tell));
-        }
-        assert_eq!(told, 3, "150 seconds");
+    fn a_read_counts_where_it_began_until_it_is_dropped() {
+        let limits = ReadLimits::new(2);
+        let reads: Vec<_> = std::iter::from_fn(|| limits.begin()).collect();
+        assert_eq!(reads.len(), 2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(limits.begin().is_some(), "another thread has a limit of its own"));
+            scope.spawn(move || drop(reads));
+        });
+        assert!(limits.begin().is_some());
     }
 }

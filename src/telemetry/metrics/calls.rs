@@ -23,7 +23,7 @@ pub struct Calls {
     limit: Gauge,
     watches: Gauge,
     shed: Counter,
-    read_limit_decreases: Counter,
+    reads_shed: Counter,
     deadlines_missed: Family<Missed, Counter>,
     panics: Counter,
 }
@@ -75,7 +75,7 @@ impl Calls {
             limit: Gauge::default(),
             watches: Gauge::default(),
             shed: Counter::default(),
-            read_limit_decreases: Counter::default(),
+            reads_shed: Counter::default(),
             deadlines_missed: Family::default(),
             panics: Counter::default(),
         };
@@ -107,9 +107,9 @@ impl Calls {
             self.shed.clone(),
         );
         ours.register(
-            "read_limit_decreases",
-            "Times that fewer reads were let in from then on, as a thread that serves was behind",
-            self.read_limit_decreases.clone(),
+            "reads_shed",
+            "Reads among them, refused because their thread was behind",
+            self.reads_shed.clone(),
         );
         ours.register(
             "deadlines_missed",
@@ -152,9 +152,9 @@ impl Calls {
         self.shed.inc();
     }
 
-    /// Fewer reads are let in, as a thread that serves is behind.
-    pub fn reads_limited(&self) {
-        self.read_limit_decreases.inc();
+    /// A read was refused because its thread was behind.
+    pub fn read_shed(&self) {
+        self.reads_shed.inc();
     }
 
     /// A unary call's deadline was over.

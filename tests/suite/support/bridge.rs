@@ -1,6 +1,7 @@
 //! The program under test, as a process of its own, with its log.
 
 use std::{
+    ffi::OsString,
     io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
@@ -30,6 +31,8 @@ pub struct Bridge {
     admin: SocketAddr,
 }
 
+const BUILT: &str = env!("CARGO_BIN_EXE_atoti-grpc-bridge");
+
 impl Bridge {
     /// Starts it in front of an upstream, on a free port, and waits until it serves.
     pub async fn start(upstream_url: &str) -> Self {
@@ -43,6 +46,14 @@ impl Bridge {
     pub async fn start_in(upstream_url: &str, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut process = command();
         process.args(serve(upstream_url, flags)).envs(environment.iter().copied());
+        Self::run(process).await
+    }
+
+    /// Starts the one that cargo has built along with the tests, whatever `BRIDGE` names, with a single thread: so that it
+    /// is no faster than the test that is to keep it busy.
+    pub async fn start_as_slow_as_tests(upstream_url: &str) -> Self {
+        let mut process = command_of(BUILT.into());
+        process.args(serve(upstream_url, &[])).env("TOKIO_WORKER_THREADS", "1");
         Self::run(process).await
     }
 
@@ -187,8 +198,10 @@ fn serve<'a>(upstream_url: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
 
 /// The program, without the settings of whoever runs the tests: the one that cargo has built, or that `BRIDGE` names.
 pub fn command() -> Command {
-    let program =
-        std::env::var_os("BRIDGE").unwrap_or_else(|| env!("CARGO_BIN_EXE_atoti-grpc-bridge").into());
+    command_of(std::env::var_os("BRIDGE").unwrap_or_else(|| BUILT.into()))
+}
+
+fn command_of(program: OsString) -> Command {
     let mut command = Command::new(program);
     command.env_remove("RUST_LOG");
     for (name, _) in std::env::vars_os() {
