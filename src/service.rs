@@ -290,7 +290,7 @@ impl Bridge {
         self.places.take(lane).ok_or(Failure::Overloaded)
     }
 
-    /// The same for a read that may take its thread long.
+    /// The same for a read, which may keep its thread busy for long: it lets others go first.
     async fn admit_read(&self, caller: &Caller) -> Result<(Admission, Read), Failure> {
         let admission = self.admit(caller, Lane::Reads)?;
         let Some(read) = self.read_limits.begin() else {

@@ -7,6 +7,7 @@
 //! down while reads wait too long, and up again by itself.
 
 use std::{
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -19,9 +20,10 @@ use tokio::{task::yield_now, time::Instant};
 
 /// A read that has to let others go first for so long is late. It waits for its thread some four times on its way.
 const LATE: Duration = Duration::from_millis(2);
-/// The reads of so long tell whether their thread is behind. Twice that, before there are to be fewer: a machine stalls.
+/// The reads of so long tell whether their thread is behind. The first decrease takes two such windows in a row, as a
+/// machine stalls; until the limit is back, one is enough.
 const WINDOW: Duration = Duration::from_millis(100);
-/// As many are let in however late they are, and a quarter of those that may be.
+/// As many are let in however late they are, or a quarter of those that may be where that is more.
 const LEAST: usize = 24;
 /// Steps from none to as many as may be, each of them [`STEP`].
 const STEPS: usize = 96;
@@ -76,7 +78,7 @@ impl Read {
     pub(super) async fn give_way(&self) {
         let Self(thread) = self;
         let began = Instant::now();
-        // tokio comes back after one turn through what is ready.
+        // tokio comes back when the others that were ready, and what has come in since, have had a turn.
         yield_now().await;
         thread.limit().waited(began, Instant::now(), thread.at_work.load(Ordering::Relaxed));
     }
@@ -94,9 +96,10 @@ struct Limit {
     least: usize,
     most: usize,
     reads: usize,
+    /// Until when increases have been counted; in the future while there are to be none.
     increased: Instant,
     window: Window,
-    /// In the window before.
+    /// Whether the thread was behind in the window before.
     behind: bool,
 }
 
@@ -106,26 +109,34 @@ struct Window {
     began: Instant,
     reads: u32,
     late: u32,
-    /// Time in which one of them waited at least.
+    /// Time in which at least one of them waited.
     waiting: Duration,
-    /// When the last of them had waited.
-    until: Instant,
+    /// The last stretch of it.
+    stretch: Range<Instant>,
 }
 
 impl Window {
     const fn new(began: Instant) -> Self {
-        Self { began, reads: 0, late: 0, waiting: Duration::ZERO, until: began }
+        Self { began, reads: 0, late: 0, waiting: Duration::ZERO, stretch: began..began }
     }
 
+    /// Adds a read that has waited until now. Of those that come back at once, the first may have waited the longest or
+    /// the shortest.
     fn add(&mut self, began: Instant, now: Instant) {
         self.reads += 1;
         self.late += u32::from(now.saturating_duration_since(began) >= LATE);
-        self.waiting += now.saturating_duration_since(began.max(self.until));
-        self.until = now;
+        let began = began.max(self.began);
+        if began > self.stretch.end {
+            self.stretch = began..began;
+        }
+        let more = self.stretch.start.saturating_duration_since(began)
+            + now.saturating_duration_since(self.stretch.end);
+        self.waiting += more;
+        self.stretch = self.stretch.start.min(began)..now;
     }
 
-    /// Whether the thread is behind: reads waited most of the time, and most of them for long. After a burst of them they
-    /// do not, however long it took.
+    /// Whether the thread is behind: reads waited most of the time, and most of them for long. A short burst of reads is
+    /// not enough for that; a long stall is.
     fn is_behind(&self, length: Duration) -> bool {
         2 * self.late > self.reads && 2 * self.waiting > length
     }
@@ -156,7 +167,7 @@ impl Limit {
         self.reads
     }
 
-    /// A read has let others go first since it `began`, beside so many others.
+    /// A read has let others go first since it `began`; so many are at work, it among them.
     fn waited(&mut self, began: Instant, now: Instant, at_work: usize) {
         self.window.add(began, now);
         let length = now.saturating_duration_since(self.window.began);
@@ -167,12 +178,10 @@ impl Limit {
         let limit = self.at(now);
         // Where no more are at work, it is something else that keeps the thread busy.
         if behind && at_work > self.least && (self.behind || limit < self.most) {
-            self.reads = (limit.min(at_work) * 3 / 4).max(self.least);
+            self.reads = (limit / 2).max(self.least);
         }
-        if behind {
-            // No more before there is word again.
-            self.increased = now + length;
-        }
+        // No more of them before there is word again.
+        self.increased = if behind { now + length } else { self.increased.min(now) };
         self.behind = behind;
         self.window = Window::new(now);
     }
@@ -200,7 +209,7 @@ mod tests {
             self.0.at(self.1)
         }
 
-        /// So many reads, one after the other, each of which waits so many milliseconds beside as many others as may be.
+        /// So many reads, one after the other, each of which waits so many milliseconds while as many are at work as may be.
         fn waits(&mut self, times: u32, milliseconds: u32) -> usize {
             for _ in 0..times {
                 let at_work = self.after(0);
@@ -222,9 +231,20 @@ mod tests {
             let mut limit = Passing::new(MOST);
             assert_eq!(limit.waits(times, milliseconds), MOST, "once is a stall");
             let at: Vec<_> = (0..6).map(|_| limit.waits(times, milliseconds)).collect();
-            assert_eq!(at[..3], [72, 54, 40], "{times} of {milliseconds} ms");
+            assert_eq!(at[..2], [48, 24], "{times} of {milliseconds} ms");
             assert_eq!(at.last(), Some(&LEAST));
         }
+    }
+
+    #[test]
+    fn until_it_is_back_the_limit_is_lowered_at_once() {
+        let mut limit = Passing::new(MOST);
+        assert_eq!(limit.waits(2, 100), 48);
+        limit.waits(500, 1);
+        let before = limit.after(0);
+        assert!((49..MOST).contains(&before), "{before}");
+        // Five more until then.
+        assert_eq!(limit.waits(1, 100), (before + 5) / 2);
     }
 
     #[test]
@@ -236,8 +256,22 @@ mod tests {
             for _ in 0..30 {
                 limit.0.waited(began, limit.1, 30);
             }
-            // Bursts, with as much time between them in which nobody waits.
+            // Bursts, with more time between them in which nobody waits.
             assert_eq!(limit.after(10), MOST);
+        }
+    }
+
+    #[test]
+    fn who_comes_back_with_others_adds_the_time_it_waited_before_them() {
+        for later in [[0, 5, 10], [10, 5, 0], [5, 0, 10]] {
+            let began = Instant::now();
+            let at = |milliseconds| began + MILLISECOND * milliseconds;
+            let mut window = Window::new(began);
+            later.into_iter().for_each(|later| window.add(at(20 + later), at(35)));
+            assert_eq!(window.waiting, MILLISECOND * 15, "{later:?}");
+            window.add(at(40), at(47));
+            window.add(at(38), at(50));
+            assert_eq!(window.waiting, MILLISECOND * 27, "{later:?}");
         }
     }
 
@@ -268,12 +302,17 @@ mod tests {
     #[test]
     fn the_limit_comes_back_by_itself_and_loses_no_part_of_a_step() {
         let mut limit = Passing::new(MOST);
-        assert_eq!(limit.waits(2, 100), 72);
-        assert_eq!(limit.after(100), 72, "not at once");
+        assert_eq!(limit.waits(2, 100), 48);
+        assert_eq!(limit.after(100), 48, "not at once");
         let steps: Vec<_> = (0..10).map(|_| limit.after(14)).collect();
-        assert_eq!(steps.last(), Some(&79));
+        assert_eq!(steps.last(), Some(&55));
         assert_eq!(limit.after(1000), MOST);
         assert_eq!(limit.after(u32::MAX), MOST);
+
+        limit.waits(3, 100);
+        limit.waits(1, 600_000);
+        limit.waits(100, 1);
+        assert_eq!(limit.after(2000), MOST, "however long the thread has stood still");
     }
 
     #[test]

@@ -48,7 +48,7 @@ OWN_WAY = {
 }
 # tonic gives up the first call after a GOAWAY while others are under way, and has no way to wait for a connection; a call
 # that meets the GOAWAY on its way is INTERNAL to it. Its caller has to repeat such a call, and may: that none of them has
-# arrived is checked, and an INTERNAL of the bridge's own is none of them.
+# arrived is checked. An INTERNAL with the bridge's details is none of them.
 REPEATS = {"rust": ["CANCELLED", "INTERNAL", "UNAVAILABLE"]}
 
 # What the matrix shows: a letter for each scenario, client and transport.
@@ -520,7 +520,7 @@ class Goodbyes(unittest.TestCase):
                 self.assertEqual([call for call in load.calls[client] if call.code != "OK"], [])
                 self.assertGreater(len(load.calls[client]), 40)
                 arrived = {line["request_id"] for some in lines for line in some}
-                self.assertEqual(arrived & set(load.repeated[client]), set(), "what is repeated has never left")
+                self.assertEqual(arrived & set(load.repeated[client]), set(), "what is repeated has never arrived")
                 more(lines)
                 see(name, client, "plaintext", "r" if load.repeated[client] else None)
 
