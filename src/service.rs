@@ -32,6 +32,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::futures::TaskLocalFuture,
     task_local,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status};
@@ -298,6 +299,10 @@ impl Bridge {
             return Err(Failure::Overloaded);
         };
         read.give_way().await;
+        // A read that its deadline ends on the way to Atoti may have left, as far as anybody can tell. This one has not.
+        if Instant::now() >= caller.answer_by {
+            return Err(Failure::DeadlineBeforeSend);
+        }
         Ok((admission, read))
     }
 
