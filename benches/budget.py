@@ -2,7 +2,7 @@
 
 A run with few calls and one with many, under callgrind: the difference is the calls, without beginning and end. One
 thread and a fixed number of calls, so that two runs of one program come to nearly the same, whatever else the machine
-does. callgrind shows the program the same processor on every x86-64 with AVX2, so that the C library copies alike.
+does.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import tomllib
 
 from comparison.callgrind import Profile
 from comparison.contestants import Bridge, Upstream, call
+from comparison.counted import Counted
 
 BUDGET = pathlib.Path("benches/budget.toml")
 FEW, MANY = 1_000, 4_000
@@ -27,19 +28,8 @@ PATIENCE = 120
 ANYWHERE = ",".join(map(str, sorted(os.sched_getaffinity(0))))
 
 
-class Counted(Bridge):
+class CountedBridge(Counted, Bridge):
     """As it is by default, under callgrind."""
-
-    def run(self, *command, **arguments):
-        self.written = self.folder / "callgrind.out"
-        super().run("valgrind", "--tool=callgrind", f"--callgrind-out-file={self.written}",
-                    f"--log-file={self.folder}/valgrind.log", *command, **arguments)
-
-    def profile(self):
-        """What was counted; ends it, for callgrind writes at the end."""
-        self.program.stop()
-        with self.written.open(encoding="utf-8") as lines:
-            return Profile(lines)
 
 
 class Cost:
@@ -55,12 +45,12 @@ class Cost:
 
 
 def counted(calls):
-    with Upstream(ANYWHERE) as upstream, Counted(upstream.address, ANYWHERE) as bridge:
+    with Upstream(ANYWHERE) as upstream, CountedBridge(upstream.address, ANYWHERE) as bridge:
         done = call(bridge, ANYWHERE, calls=calls, connections=CONNECTIONS, streams=STREAMS, warmup=0,
                     seconds=PATIENCE)
         if done["good"] != calls:
             sys.exit(f"error: {done['good']} of {calls} calls were OK; the others: {done['by_code']}")
-        return bridge.profile()
+        return Profile(bridge.written())
 
 
 def judged(name, value, budget, tolerance):

@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 
-from comparison import document, machine, measures, profile
+from comparison import code, document, machine, measures, profile
 from comparison.processes import Cores
 
 DOCUMENT, PICTURE = pathlib.Path("docs/PERFORMANCE.md"), pathlib.Path("docs/latency.svg")
@@ -38,7 +38,7 @@ def measured(asked):
     figures = {
         "machine": machine.described(), "pair_is_shared": cores.pair_is_shared, "load_seconds": settings.load,
         "binary": measures.binary(), "starts": measures.starts(), "load": measures.load(settings, cores),
-        "profiles": profile.profiles(settings, cores), "rounds": [],
+        "profiles": profile.profiles(settings, cores), "code": code.of_calls(cores), "rounds": [],
     }
     rounds = 1 if asked.quick else asked.rounds
     for number in range(rounds):

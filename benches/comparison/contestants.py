@@ -14,7 +14,7 @@ from comparison import processes
 from comparison.processes import Program
 
 NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
+daemon off; {mode} pid {folder}/nginx.pid; error_log {folder}/nginx.log;
 worker_rlimit_nofile 16384;
 events {{ worker_connections 8192; }}
 http {{
@@ -148,10 +148,12 @@ class Nginx(Contestant):
     """A plain proxy: HTTP/1.1 on both sides, connections kept."""
 
     name, part = "nginx", "rest"
+    mode = "worker_processes 1;"
 
     def start(self):
         config = self.folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=self.folder, port=self.port, upstream=self.upstream))
+        config.write_text(NGINX.format(folder=self.folder, port=self.port, upstream=self.upstream,
+                                       mode=self.mode))
         self.run(shutil.which("nginx"), "-c", config, "-p", self.folder, stderr=subprocess.DEVNULL)
 
 

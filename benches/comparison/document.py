@@ -3,7 +3,7 @@
 import pathlib
 import string
 
-from comparison.figures import Figures, busy, cpu, divided, good, rate
+from comparison.figures import Figures, added_by, busy, cpu, divided, good, rate
 from comparison.targets import BUDGET, MIB, budget, targets
 
 # How many queries of a bulk cancel the bridge stops at once, as docs/OPERATIONS.md has it.
@@ -22,6 +22,7 @@ def page(raw):
         "floor_added": _told(figures.added_ratio(5000, "floor", "nginx", "50")),
         "slow": _slow(figures), "pair": _pair(figures), "page": _listing(figures),
         "bulk": _bulk(figures), "budget": _budget(), "profiles": _profiles(raw),
+        "code": _code(figures),
     }
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(parts)
 
@@ -238,6 +239,17 @@ def _profiles(raw):
     total = [sum(each.values()) for each in (floor, bridge)]
     rows.append(["**all**", *(f"**{each:.1f}**" for each in total), f"**{total[1] - total[0]:+.1f}**"])
     return _table(["µs of processor time per call", "floor", "bridge", "difference"], rows)
+
+
+def _code(figures):
+    rows = []
+    for name, size in figures.raw["code"].items():
+        added = figures.added(5000, name, "50")
+        each = figures.over(lambda one, name=name, lines=size["lines"]: 1000 * added_by(one, 5000, name, "50") / lines)
+        rows.append([name, *(f"{size[what]:,}" for what in ["instructions", "lines", "pages"]), _plain(added),
+                     _told(each, 0)])
+    head = ["", "instructions", "cache lines", "pages", "added p50, µs", "ns for each cache line"]
+    return _table(head, rows)
 
 
 def _budget():
