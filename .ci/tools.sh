@@ -41,10 +41,16 @@ need_llvm_profdata() {
   fi
 }
 
+# A tool of cargo's, from its source. Without optimisation, which takes as long again: each works for seconds.
+need_cargo_tool() {
+  local name="$1" version="$2" root="$TOOLS/$1-$2"
+  CARGO_TOOL="$root/bin/$name"
+  [ -x "$CARGO_TOOL" ] || cargo install --debug --locked --root "$root" "$name@$version"
+}
+
 need_cargo_deny() {
-  CARGO_DENY="$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny"
-  [ -x "$CARGO_DENY" ] ||
-    cargo install --locked --root "$TOOLS/cargo-deny-$CARGO_DENY_VERSION" "cargo-deny@$CARGO_DENY_VERSION"
+  need_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
+  CARGO_DENY="$CARGO_TOOL"
 }
 
 need_buf() {
@@ -187,22 +193,19 @@ need_rig() {
 }
 
 need_cargo_fuzz() {
-  CARGO_FUZZ="$TOOLS/cargo-fuzz-$CARGO_FUZZ_VERSION/bin/cargo-fuzz"
-  [ -x "$CARGO_FUZZ" ] ||
-    cargo install --locked --root "$TOOLS/cargo-fuzz-$CARGO_FUZZ_VERSION" "cargo-fuzz@$CARGO_FUZZ_VERSION"
+  need_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
+  CARGO_FUZZ="$CARGO_TOOL"
 }
 
 # Both are called by cargo, which looks for them in the PATH.
 need_cargo_auditable() {
-  CARGO_AUDITABLE="$TOOLS/cargo-auditable-$CARGO_AUDITABLE_VERSION/bin/cargo-auditable"
-  [ -x "$CARGO_AUDITABLE" ] || cargo install --locked --root "$TOOLS/cargo-auditable-$CARGO_AUDITABLE_VERSION" \
-    "cargo-auditable@$CARGO_AUDITABLE_VERSION"
+  need_cargo_tool cargo-auditable "$CARGO_AUDITABLE_VERSION"
+  CARGO_AUDITABLE="$CARGO_TOOL"
 }
 
 need_cargo_cyclonedx() {
-  CARGO_CYCLONEDX="$TOOLS/cargo-cyclonedx-$CARGO_CYCLONEDX_VERSION/bin/cargo-cyclonedx"
-  [ -x "$CARGO_CYCLONEDX" ] || cargo install --locked --root "$TOOLS/cargo-cyclonedx-$CARGO_CYCLONEDX_VERSION" \
-    "cargo-cyclonedx@$CARGO_CYCLONEDX_VERSION"
+  need_cargo_tool cargo-cyclonedx "$CARGO_CYCLONEDX_VERSION"
+  CARGO_CYCLONEDX="$CARGO_TOOL"
 }
 
 # h2spec, with what go.mod of tests/frames says it is built from.
