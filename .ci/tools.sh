@@ -41,7 +41,7 @@ need_llvm_profdata() {
   fi
 }
 
-# A tool of cargo's, from its source. Without optimisation, which takes as long again: each works for seconds.
+# A tool of cargo's, from its source. Without optimisation, which takes minutes: each works for seconds.
 need_cargo_tool() {
   local name="$1" version="$2" root="$TOOLS/$1-$2"
   CARGO_TOOL="$root/bin/$name"

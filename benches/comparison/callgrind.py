@@ -15,6 +15,8 @@ _CALLS = re.compile(r"calls=(\d+)")
 # A line of code, perhaps relative to the one before, and the instructions of its own.
 _COST = re.compile(r"(?:[+-]?\d+|\*) (\d+)")
 _SUM = re.compile(r"(?:summary|totals): (\d+)")
+# An instruction by its address, a line of its source, and how often it was executed.
+_INSTRUCTION = re.compile(r"0x([0-9a-f]+) (?:[+-]?\d+|\*) (\d+)$")
 
 
 class Profile:
@@ -49,3 +51,15 @@ class Profile:
         # An allocator by another name would otherwise be one that costs nothing.
         if not self.allocations:
             raise ValueError(f"no call of {', '.join(sorted(ALLOCATORS))}: has the program another allocator?")
+
+
+def executed(lines):
+    """How often each address was, by what callgrind has written with --dump-instr=yes and --compress-pos=no."""
+    counts = collections.Counter()
+    lines = iter(lines)
+    for line in lines:
+        if _CALLS.match(line):
+            next(lines)
+        elif found := _INSTRUCTION.match(line):
+            counts[int(found[1], 16)] += int(found[2])
+    return counts

@@ -1,12 +1,10 @@
 """How much code a call runs through: the machine code that runs for at least every second call, counted by callgrind.
 
-At a steady pace a core rests between two calls, or others have it, and the next call finds little of that code in the
-nearest caches. Unlike the time that takes, the code is the same on every run. The kernel's is not in it.
+At a steady pace a core rests between two calls, or others have it, and the next call may find little of that code in
+the nearest caches. Unlike the time that takes, the code is the same on every run. The kernel's is not in it.
 """
 
-import collections
-import re
-
+from comparison.callgrind import executed
 from comparison.contestants import Bridge, Floor, Nginx, Plain, Upstream, call
 from comparison.counted import Counted
 
@@ -23,21 +21,6 @@ KINDS = [Floor, Bridge, Plain, SingleNginx]
 FEW, MANY = 200, 600
 # Bytes.
 LINE, PAGE = 64, 4096
-# An instruction by its address, a line of its source, and how often it was executed.
-_INSTRUCTION = re.compile(r"0x([0-9a-f]+) (?:[+-]?\d+|\*) (\d+)$")
-
-
-def executed(lines):
-    """How often each address was, by what callgrind has written with --dump-instr=yes and --compress-pos=no."""
-    counts = collections.Counter()
-    lines = iter(lines)
-    for line in lines:
-        if line.startswith("calls="):
-            # The next one is what the called function took, all in all.
-            next(lines)
-        elif found := _INSTRUCTION.match(line):
-            counts[int(found[1], 16)] += int(found[2])
-    return counts
 
 
 def size(few, many, calls):

@@ -3,7 +3,7 @@
 import pathlib
 import string
 
-from comparison.figures import Figures, added_by, busy, cpu, divided, good, rate
+from comparison.figures import Figures, busy, cpu, divided, good, rate
 from comparison.targets import BUDGET, MIB, budget, targets
 
 # How many queries of a bulk cancel the bridge stops at once, as docs/OPERATIONS.md has it.
@@ -245,9 +245,8 @@ def _code(figures):
     rows = []
     for name, size in figures.raw["code"].items():
         added = figures.added(5000, name, "50")
-        each = figures.over(lambda one, name=name, lines=size["lines"]: 1000 * added_by(one, 5000, name, "50") / lines)
         rows.append([name, *(f"{size[what]:,}" for what in ["instructions", "lines", "pages"]), _plain(added),
-                     _told(each, 0)])
+                     _told(added.scaled(1000 / size["lines"]), 0)])
     head = ["", "instructions", "cache lines", "pages", "added p50, µs", "ns for each cache line"]
     return _table(head, rows)
 

@@ -24,6 +24,9 @@ class Figure:
             return None
         return cls(statistics.median(values), min(values), max(values))
 
+    def scaled(self, by):
+        return Figure(self.median * by, self.least * by, self.most * by)
+
     def told(self, digits=2, unit=""):
         spread = f" ({self.least:.{digits}f} .. {self.most:.{digits}f})" if self.least != self.most else ""
         return f"{self.median:.{digits}f}{unit}{spread}"
@@ -47,12 +50,12 @@ class Figures:
 
     def added(self, rate, name, percentile):
         """Microseconds more than without anybody between."""
-        return self.over(lambda one: added_by(one, rate, name, percentile))
+        return self.over(lambda one: _added(one, rate, name, percentile))
 
     def added_ratio(self, rate, name, to, percentile):
         """Of the rounds in which both added something: less than nothing is the machine's noise. None unless those are
         most rounds."""
-        pairs = [(added_by(one, rate, name, percentile), added_by(one, rate, to, percentile)) for one in self.rounds]
+        pairs = [(_added(one, rate, name, percentile), _added(one, rate, to, percentile)) for one in self.rounds]
         ratios = [value / by for value, by in pairs if value > 0 and by > 0]
         return Figure.of(ratios) if 2 * len(ratios) > len(pairs) else None
 
@@ -89,7 +92,7 @@ class Figures:
         return divided(held[-1], held[0])
 
 
-def added_by(one, rate, name, percentile):
+def _added(one, rate, name, percentile):
     figures = one["paced"][str(rate)]
     return figures[name]["latency"][percentile] - figures["direct"]["latency"][percentile]
 

@@ -3,11 +3,12 @@
 import unittest
 
 from comparison import code
+from comparison.callgrind import executed
 
 
 def written(calls):
-    """A beginning of 500 rounds; a call of three instructions, the last of them over the end of a line and of a page,
-    with one more for every tenth call; and a function that it calls."""
+    """A beginning of 500 rounds; a call of four instructions, in three lines, the last of which is another page;
+    one more for every tenth call; and a function that it calls."""
     return f"""\
 # callgrind format
 positions: instr line
@@ -16,6 +17,7 @@ ob=(1) program
 fn=(1) main
 0x1000 7 500
 fn=(2) a call
+0x1f00 20 {calls}
 0x1fb0 20 {calls}
 0x1fb4 +1 {calls}
 0x2000 * {calls}
@@ -33,13 +35,13 @@ totals: {12 * calls + 500}
 
 class Code(unittest.TestCase):
     def test_an_address_has_its_own_executions_and_not_those_of_what_it_calls(self):
-        counts = code.executed(written(100))
-        self.assertEqual(counts, {0x1000: 500, 0x1fb0: 100, 0x1fb4: 100, 0x2000: 100, 0x3000: 10, 0x9000: 800,
-                                  0x9004: 100})
+        counts = executed(written(100))
+        self.assertEqual(counts, {0x1000: 500, 0x1f00: 100, 0x1fb0: 100, 0x1fb4: 100, 0x2000: 100, 0x3000: 10,
+                                  0x9000: 800, 0x9004: 100})
 
     def test_the_beginning_and_what_is_seldom_are_no_part_of_it(self):
-        size = code.size(code.executed(written(100)), code.executed(written(300)), 200)
-        self.assertEqual(size, {"instructions": 5, "lines": 3, "pages": 3})
+        size = code.size(executed(written(100)), executed(written(300)), 200)
+        self.assertEqual(size, {"instructions": 6, "lines": 4, "pages": 3})
 
 
 if __name__ == "__main__":
